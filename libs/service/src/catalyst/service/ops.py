@@ -1,0 +1,33 @@
+"""The operator's door of every process: `/healthz`, `/readyz`, `/metrics`. It changes nothing."""
+
+from typing import Any
+
+import orjson
+from catalyst.service.lifecycle import Lifecycle
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+
+def ops_app(life: Lifecycle, registry: CollectorRegistry) -> Starlette:
+    """`/healthz`: 200 while the event loop turns. `/readyz`: 200, or 503 with each check and its reason."""
+
+    async def healthz(_: Request) -> Response:
+        return _json({"status": "ok"}, 200)
+
+    async def readyz(_: Request) -> Response:
+        reasons = life.readiness()
+        ready = all(reason is None for reason in reasons.values())
+        checks = {name: {"ready": reason is None, "reason": reason} for name, reason in reasons.items()}
+        return _json({"ready": ready, "checks": checks}, 200 if ready else 503)
+
+    async def metrics(_: Request) -> Response:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    return Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)])
+
+
+def _json(body: Any, status: int) -> Response:
+    return Response(orjson.dumps(body), status, media_type="application/json")
