@@ -1,0 +1,1 @@
+"""The nouns of Catalyst: resources, names, snapshots and the access table. Pure: nothing here does I/O."""

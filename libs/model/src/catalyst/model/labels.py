@@ -1,0 +1,34 @@
+"""Every label, annotation, finalizer and API name of Catalyst, once.
+
+Labels are identity and are protected by an admission policy; annotations carry what a label cannot (slashes, length).
+"""
+
+GROUP = "catalyst.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+# Labels on everything that belongs to an environment. Values are names (see names.py).
+TEAM = f"{GROUP}/team"
+PROJECT = f"{GROUP}/project"
+ENVIRONMENT = f"{GROUP}/environment"
+ENVIRONMENT_UID = f"{GROUP}/environment-uid"
+"""On the workload namespace: the uid of the Environment that made it. Only such a namespace is adopted or deleted."""
+PROJECT_UID = f"{GROUP}/project-uid"
+"""On the project namespace: the uid of the Project that made it."""
+TYPE = f"{GROUP}/type"
+"""`development` or `deployment`, on the workload namespace; admission policies select by it."""
+COMPONENT = f"{GROUP}/component"
+EXPOSED = f"{GROUP}/exposed"
+"""`true` on pods that the edge may reach."""
+
+# Annotations.
+REPOSITORIES = f"{GROUP}/repositories"
+"""On the team's namespace, written by the platform: globs of repositories the team may use, separated by spaces or
+commas, such as `github/acme/*`."""
+BRANCH = f"{GROUP}/branch"
+"""The branch's own name, which a label would refuse (`feature/foo`)."""
+APPLIED = f"{GROUP}/applied"
+"""sha256 of the manifest we applied last."""
+
+FINALIZER = f"{GROUP}/environment"
+"""On every Environment before any effect outside the resource; removed last."""
