@@ -15,7 +15,6 @@ from typing import Any, Literal, Self
 from urllib.parse import urlencode
 
 import orjson
-
 from catalyst.kube.errors import Expired, KubeError, error_of
 from catalyst.kube.resources import Resource, resource_of
 from catalyst.kube.settings import KubeSettings

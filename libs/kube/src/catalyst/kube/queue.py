@@ -14,6 +14,7 @@ import asyncio
 import heapq
 import logging
 import random
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -62,7 +63,7 @@ OnError = Callable[[K, Exception, float], None]
 
 
 class Queue(Generic[K]):
-    """See the module. Numbers for metrics: `depth`, `delayed`, `processing`, `oldest`, `failing`, and the counters `added`, `retried`."""
+    """See the module. For metrics: `depth`, `delayed`, `processing`, `failing`, `oldest`; counters `added`, `retried`."""
 
     def __init__(
         self,
@@ -71,22 +72,22 @@ class Queue(Generic[K]):
         spread: Callable[[], float] = random.random,
         on_error: OnError[K] | None = None,
     ) -> None:
-        """`spread` gives numbers in [0, 1). `on_error(key, error, delay)` hears of every worker that raised; else it is logged."""
+        """`spread` gives numbers in [0, 1). `on_error(key, error, delay)` hears of workers that raised; else they are logged."""
         self._backoff = backoff
         self._spread = spread
         self._on_error = on_error or _log
-        self._waiting: dict[K, _Waiting] = {}  # insertion order is age
+        self._waiting: OrderedDict[K, _Waiting] = OrderedDict()  # in order of age
         self._heap: list[tuple[int, int, K]] = []  # may hold entries that were overtaken; `_waiting` is the truth
         self._due: dict[K, tuple[float, int]] = {}  # delayed keys: when, priority
         self._timers: list[tuple[float, int, K]] = []
-        self._processing: set[K] = set()
+        self._processing: dict[K, int] = {}  # key: the priority it was taken with
         self._dirty: dict[K, int] = {}  # added while processing: priority
         self._failures: dict[K, int] = {}
         self._budget = 0.0  # loop time up to which the shared retry rate is spent
         self._sequence = 0
         self._served = 0
         self._alarm: asyncio.TimerHandle | None = None
-        self._getters: list[asyncio.Future[None]] = []
+        self._ready = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopping = False
@@ -128,7 +129,7 @@ class Queue(Generic[K]):
     # Putting in
 
     def add(self, key: K, *, after: float = 0.0, priority: int = NORMAL) -> None:
-        """Have `key` processed, not before `after` seconds. Of several delays the earliest counts, of priorities the lowest number.
+        """Have `key` processed, not before `after` seconds. The earliest of several delays and the lowest priority count.
 
         After `shutdown` nothing is taken any more.
         """
@@ -165,8 +166,8 @@ class Queue(Generic[K]):
         else:
             return
         self._sequence += 1
-        heapq.heappush(self._heap, _Entry(priority, self._sequence, key))
-        self._wake()
+        heapq.heappush(self._heap, (priority, self._sequence, key))
+        self._ready.set()
 
     def _delay(self, key: K, after: float, priority: int) -> None:
         when = asyncio.get_running_loop().time() + after
@@ -176,7 +177,7 @@ class Queue(Generic[K]):
         self._due[key] = (when, priority)
         if known is None or when < known[0]:
             self._sequence += 1
-            heapq.heappush(self._timers, _Entry(when, self._sequence, key))
+            heapq.heappush(self._timers, (when, self._sequence, key))
             self._set_alarm()
 
     def _set_alarm(self) -> None:
@@ -209,29 +210,83 @@ class Queue(Generic[K]):
         while not self._waiting:
             if self._stopping:
                 raise Stopped
-            getter = asyncio.get_running_loop().create_future()
-            self._getters.append(getter)
-            try:
-                await getter
-            finally:
-                if getter in self._getters:
-                    self._getters.remove(getter)
-                elif getter.cancelled() or not getter.done():
-                    pass
-                elif self._waiting and not getter.result() is None:
-                    pass
+            self._ready.clear()
+            await self._ready.wait()
         key = self._next()
-        del self._waiting[key]
-        self._processing.add(key)
-        if self._waiting:
-            self._wake()
+        self._processing[key] = self._waiting.pop(key).priority
         return key
 
     def done(self, key: K) -> None:
         """The key is no longer under way. If it was added meanwhile, it waits again."""
-        self._processing.discard(key)
+        self._processing.pop(key, None)
         priority = self._dirty.pop(key, None)
         if priority is not None:
             self._enqueue(key, priority)
         if not self._processing and not self._waiting:
             self._idle.set()
+
+    async def run(self, worker: Callable[[K], Awaitable[None]], concurrency: int) -> None:
+        """Processes keys, `concurrency` at once, until `shutdown` or cancelled.
+
+        A worker that returns has succeeded (unless it called `retry` itself); one that raises is retried with backoff and
+        the error reported. Cancelled workers leave their keys waiting for the next `run`.
+        """
+        async with asyncio.TaskGroup() as group:
+            for _ in range(concurrency):
+                group.create_task(self._work(worker))
+
+    async def shutdown(self, *, drain: bool = True) -> None:
+        """Takes no more keys and returns when nothing is under way. Delayed keys are dropped.
+
+        With `drain` the waiting keys are still processed; without, they are dropped too. Either way a successor that lists
+        the world afresh finds them again.
+        """
+        self._stopping = True
+        self._due.clear()
+        self._timers.clear()
+        self._set_alarm()
+        if not drain:
+            self._waiting.clear()
+            self._heap.clear()
+            self._dirty.clear()
+        if not self._processing and not self._waiting:
+            self._idle.set()
+        self._ready.set()
+        await self._idle.wait()
+
+    async def _work(self, worker: Callable[[K], Awaitable[None]]) -> None:
+        while True:
+            try:
+                key = await self.get()
+            except Stopped:
+                return
+            await self._process(worker, key)
+
+    async def _process(self, worker: Callable[[K], Awaitable[None]], key: K) -> None:
+        failures = self.failures(key)
+        try:
+            await worker(key)
+        except Exception as error:  # noqa: BLE001 (reported and retried, never swallowed)
+            self._on_error(key, error, self.retry(key, priority=self._processing[key]))
+        except BaseException:
+            self._dirty.setdefault(key, self._processing[key])
+            raise
+        else:
+            if self.failures(key) == failures:
+                self.forget(key)
+        finally:
+            self.done(key)
+
+    def _next(self) -> K:
+        self._served += 1
+        if self._served % _FAIR == 0:
+            return next(iter(self._waiting))
+        while True:
+            priority, _, key = heapq.heappop(self._heap)
+            waiting = self._waiting.get(key)
+            if waiting is not None and waiting.priority == priority:
+                return key
+
+
+def _log(key: object, error: Exception, delay: float) -> None:
+    logger.error("worker failed, will retry", extra={"key": str(key), "delay": delay}, exc_info=error)

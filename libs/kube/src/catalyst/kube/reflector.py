@@ -1,0 +1,206 @@
+"""A mirror of one kind: list, then watch, for ever. What changed is told to callbacks; what is kept is up to `transform`.
+
+    list (pages) ──▶ diff with the store ──▶ synced ──▶ watch ──▶ ADDED, MODIFIED, DELETED, BOOKMARK ──▶ watch again
+         ▲                                               │ 410, as HTTP status or as ERROR event
+         └──────────────── backoff ◀─────────────────────┘ and broken connections (those continue the watch)
+
+No change is lost: a watch continues from the last resourceVersion seen (bookmarks keep it young), and after a relist the
+difference to the store is told, deletions included. Intermediate states may be skipped, as everywhere in Kubernetes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterator
+
+from catalyst.kube.client import Kube, Page, WatchEvent
+from catalyst.kube.errors import Expired, KubeError
+from catalyst.kube.queue import Backoff
+from catalyst.kube.resources import Resource
+from catalyst.model.manifest import Manifest
+
+logger = logging.getLogger(__name__)
+
+Key = tuple[str, str]
+"""Namespace ("" for cluster-wide objects) and name."""
+
+OnChange = Callable[[Manifest | None, Manifest | None], None]
+"""Told (old, new): (None, new) appeared, (old, new) changed, (old, None) is gone. Synchronous; must be quick; mostly enqueues."""
+
+Transform = Callable[[Manifest], Manifest]
+
+_BREATH = 200  # objects of a list handled before other tasks get a turn
+
+
+class Store:
+    """The objects as last seen, after `transform`. Read-only for everybody but the reflector; do not change what it returns."""
+
+    def __init__(self) -> None:
+        self._objects: dict[Key, Manifest] = {}
+
+    def get(self, namespace: str, name: str) -> Manifest | None:
+        """The object, or None."""
+        return self._objects.get((namespace, name))
+
+    def keys(self) -> list[Key]:
+        """All keys, as a copy."""
+        return list(self._objects)
+
+    def __iter__(self) -> Iterator[Manifest]:
+        return iter(list(self._objects.values()))
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+
+def as_is(manifest: Manifest) -> Manifest:
+    """Keep everything."""
+    return manifest
+
+
+class Reflector:
+    """Mirrors `resource` (of one namespace, or all; selected by label) into `store` while `run` runs."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        resource: Resource,
+        *,
+        namespace: str | None = None,
+        label_selector: str | None = None,
+        metadata_only: bool = False,
+        transform: Transform = as_is,
+        on_change: OnChange | None = None,
+        watch_seconds: float = 300.0,
+        backoff: Backoff = Backoff(base=0.1, cap=10.0),
+        spread: Callable[[], float] = random.random,
+    ) -> None:
+        """`watch_seconds`: each watch lasts this long to twice as long, so that a thousand of them do not renew together."""
+        self._kube = kube
+        self._resource = resource
+        self._namespace = namespace
+        self._label_selector = label_selector
+        self._metadata_only = metadata_only
+        self._transform = transform
+        self._callbacks: list[OnChange] = [on_change] if on_change else []
+        self._watch_seconds = watch_seconds
+        self._backoff = backoff
+        self._spread = spread
+        self._version: str | None = None  # where to watch from; None: list first
+        self._failures = 0
+        self.store = Store()
+        self.synced = asyncio.Event()
+        self.lists = 0
+        self.last_error: KubeError | None = None
+
+    def on_change(self, callback: OnChange) -> None:
+        """Also tell `callback`. It hears of nothing that is already in the store: subscribe before `run`."""
+        self._callbacks.append(callback)
+
+    async def run(self) -> None:
+        """Until cancelled. Errors are reported (`last_error`, log) and retried with backoff; `synced` stays set once set."""
+        while True:
+            try:
+                if self._version is None:
+                    self._version = await self._list()
+                await self._watch()
+            except Expired as error:
+                logger.info("watch expired, listing again", extra={"kind": self._resource.kind, "error": error.message})
+                self._version = None
+                await self._pause(error)
+            except KubeError as error:
+                logger.warning("watch broken", extra={"kind": self._resource.kind, "error": str(error)})
+                await self._pause(error)
+
+    async def _pause(self, error: KubeError) -> None:
+        self.last_error = error
+        self._failures += 1
+        delay = self._backoff.delay(self._failures, self._spread())
+        await asyncio.sleep(max(delay, error.retry_after or 0.0))
+
+    async def _list(self) -> str:
+        """Lists everything, tells the differences, returns the version to watch from."""
+        self.lists += 1
+        gone = set(self.store.keys())
+        version = ""
+        pages = self._kube.list(
+            self._resource,
+            self._namespace,
+            label_selector=self._label_selector,
+            metadata_only=self._metadata_only,
+        )
+        try:
+            async for page in pages:
+                gone -= await self._keep_page(page)
+                version = page.resource_version
+        finally:
+            await pages.aclose()
+        for key in gone:
+            self._drop(key)
+        self.synced.set()
+        return version
+
+    async def _keep_page(self, page: Page) -> set[Key]:
+        keys: set[Key] = set()
+        for index, item in enumerate(page.items, 1):
+            keys.add(self._keep(item))
+            if index % _BREATH == 0:
+                await asyncio.sleep(0)
+        return keys
+
+    async def _watch(self) -> None:
+        seconds = self._watch_seconds * (1 + self._spread())
+        events = self._kube.watch(
+            self._resource,
+            self._namespace,
+            resource_version=self._version or "0",
+            seconds=seconds,
+            label_selector=self._label_selector,
+            metadata_only=self._metadata_only,
+        )
+        try:
+            async with asyncio.timeout(seconds + 30):  # the server ends it; if it does not, it is dead
+                async for event in events:
+                    self._handle(event)
+                    self._failures, self.last_error = 0, None
+        except TimeoutError:
+            logger.warning("watch outlived its time", extra={"kind": self._resource.kind})
+        finally:
+            await events.aclose()
+
+    def _handle(self, event: WatchEvent) -> None:
+        if event.type == "DELETED":
+            self._drop(_key(event.object), event.object)
+        elif event.type != "BOOKMARK":
+            self._keep(event.object)
+        self._version = event.object["metadata"]["resourceVersion"]
+
+    def _keep(self, manifest: Manifest) -> Key:
+        key = _key(manifest)
+        old, new = self.store._objects.get(key), self._transform(manifest)  # noqa: SLF001 (the one writer)
+        if old is not None and _version(old) == _version(new):
+            return key
+        self.store._objects[key] = new  # noqa: SLF001
+        self._tell(old, new)
+        return key
+
+    def _drop(self, key: Key, last: Manifest | None = None) -> None:
+        old = self.store._objects.pop(key, None)  # noqa: SLF001
+        if old is not None:
+            self._tell(self._transform(last) if last else old, None)
+
+    def _tell(self, old: Manifest | None, new: Manifest | None) -> None:
+        for callback in self._callbacks:
+            callback(old, new)
+
+
+def _key(manifest: Manifest) -> Key:
+    metadata = manifest["metadata"]
+    return metadata.get("namespace", ""), metadata["name"]
+
+
+def _version(manifest: Manifest) -> tuple[str | None, str | None]:
+    metadata = manifest["metadata"]
+    return metadata.get("uid"), metadata.get("resourceVersion")
