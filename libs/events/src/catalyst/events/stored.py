@@ -1,0 +1,39 @@
+"""Stored: a message as a stream keeps it, not decoded yet. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from catalyst.events.binding import decode
+from catalyst.events.event import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Where an event is now. `duplicate`: it was there already, stored under the same id before."""
+
+    stream: str
+    sequence: int
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One message of a stream. What does not decode is not hidden: `event()` raises, and the reader decides."""
+
+    stream: str
+    subject: str
+    sequence: int
+    data: bytes
+    headers: Mapping[str, str]
+    nanoseconds: int
+    """When it was stored, since 1970."""
+
+    @property
+    def time(self) -> datetime:
+        """When it was stored, UTC."""
+        return datetime.fromtimestamp(self.nanoseconds / 1e9, UTC)
+
+    def event(self) -> Event:
+        """The event in it. Raises `Reject`, see `binding.decode`."""
+        return decode(self.data, self.headers, subject=self.subject)

@@ -1,0 +1,142 @@
+"""Subjects: where an event is found. Reversible, pure.
+
+```
+scm.<forge>.<owner>.<repo>.<kind>.<id>            scm.github.acme.shop.pull_request.42
+env.<team>.<project>.<environment>.<noun>.<verb>  env.acme.shop.pr-42.build.requested
+audit.<team>.<project>.<environment>              audit.acme.shop.pr-42
+dead.<service>                                    dead.env-controller
+```
+
+A token keeps `A-Z a-z 0-9 _ - ~`; every other byte of its UTF-8 form becomes `%XX`, so dots, spaces, slashes and wildcards
+in names can neither split a subject nor widen a filter.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import quote, unquote
+
+from catalyst.model.names import Identity, InvalidName
+
+ScmKind = Literal["pull_request", "branch", "command"]
+SCM_KINDS: tuple[ScmKind, ...] = ("pull_request", "branch", "command")
+
+
+class InvalidSubject(ValueError):
+    """A text that is no subject of ours; the message says what was expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScmSubject:
+    """Facts about one pull request, branch or pull request's commands. `id` is a number or a branch name."""
+
+    forge: str
+    repository: str
+    kind: ScmKind
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentSubject:
+    """One kind of news about one environment: `build`, `requested`."""
+
+    identity: Identity
+    noun: str
+    verb: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditSubject:
+    """The audit trail of one environment."""
+
+    identity: Identity
+
+
+@dataclass(frozen=True, slots=True)
+class DeadSubject:
+    """What one service could not handle."""
+
+    service: str
+
+
+Subject = ScmSubject | EnvironmentSubject | AuditSubject | DeadSubject
+
+
+def escape(text: str) -> str:
+    """One token for any non-empty text. Raises `InvalidSubject` for "" and for lone surrogates."""
+    if not text:
+        raise InvalidSubject("an empty text cannot be part of a subject")
+    try:
+        return quote(text, safe="").replace(".", "%2E")
+    except UnicodeEncodeError as exc:
+        raise InvalidSubject(f"{text!r} cannot be part of a subject: it is not valid Unicode") from exc
+
+
+def unescape(token: str) -> str:
+    """The text of a token. Raises `InvalidSubject` unless `escape` gives the same token back."""
+    try:
+        text = unquote(token, errors="strict")
+    except UnicodeDecodeError as exc:
+        raise InvalidSubject(f"{token!r} is not an escaped token") from exc
+    if not text or escape(text) != token:
+        raise InvalidSubject(f"{token!r} is not an escaped token")
+    return text
+
+
+def pull_request_subject(forge: str, repository: str, number: int) -> str:
+    """Where all facts of one pull request are. `repository`: `acme/shop`, in any case."""
+    return _scm(forge, repository, "pull_request", str(number))
+
+
+def branch_subject(forge: str, repository: str, branch: str) -> str:
+    """Where all pushes to one branch are. Branch names keep their case."""
+    return _scm(forge, repository, "branch", branch)
+
+
+def command_subject(forge: str, repository: str, number: int) -> str:
+    """Where all commands given in one pull request are."""
+    return _scm(forge, repository, "command", str(number))
+
+
+def environment_subject(identity: Identity, noun: str, verb: str) -> str:
+    """Where one kind of news about one environment is."""
+    return ".".join(("env", *_identity_tokens(identity), escape(noun), escape(verb)))
+
+
+def audit_subject(identity: Identity) -> str:
+    """Where one environment's audit records are."""
+    return ".".join(("audit", *_identity_tokens(identity)))
+
+
+def dead_subject(service: str) -> str:
+    """Where the messages are that `service` could not handle."""
+    return f"dead.{escape(service)}"
+
+
+def parse_subject(subject: str) -> Subject:
+    """What a subject is about. Raises `InvalidSubject`."""
+    tokens = [unescape(token) for token in subject.split(".")]
+    try:
+        match tokens:
+            case ["scm", forge, owner, repository, ("pull_request" | "branch" | "command") as kind, id_]:
+                return ScmSubject(forge, f"{owner}/{repository}", kind, id_)
+            case ["env", team, project, environment, noun, verb]:
+                return EnvironmentSubject(Identity(team, project, environment), noun, verb)
+            case ["audit", team, project, environment]:
+                return AuditSubject(Identity(team, project, environment))
+            case ["dead", service]:
+                return DeadSubject(service)
+    except InvalidName as exc:
+        raise InvalidSubject(f"{subject!r}: {exc}") from exc
+    raise InvalidSubject(f"{subject!r} is not a subject of ours: expected scm.…, env.…, audit.… or dead.…")
+
+
+def _scm(forge: str, repository: str, kind: ScmKind, id_: str) -> str:
+    # The owner is everything before the last slash: GitLab nests groups. Forges do not tell Acme/Shop from acme/shop.
+    owner, slash, name = repository.lower().rpartition("/")
+    if not slash:
+        raise InvalidSubject(f"repository {repository!r}: expected owner/name")
+    return ".".join(("scm", escape(forge.lower()), escape(owner), escape(name), kind, escape(id_)))
+
+
+def _identity_tokens(identity: Identity) -> tuple[str, str, str]:
+    return escape(identity.team), escape(identity.project), escape(identity.environment)
