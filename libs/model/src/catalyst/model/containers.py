@@ -23,10 +23,15 @@ from catalyst.model.fields import (
     UrlPath,
     cel,
     keyed,
+    mapped,
     ruled,
 )
 from catalyst.model.resource import Spec
 
+_RESOURCE_KEYS = cel(
+    "self.all(key, key in ['cpu', 'memory', 'ephemeral-storage'] || key.contains('/'))",
+    "resources are cpu, memory, ephemeral-storage, or an extended resource such as example.com/gpu",
+)
 _Arguments = Annotated[tuple[Annotated[str, Field(max_length=4096)], ...], Field(max_length=64)]
 
 
@@ -131,9 +136,9 @@ class ContainerPort(Spec):
 class ResourceRequirements(Spec):
     """What a container is promised and may use."""
 
-    requests: Annotated[dict[str, Quantity], Field(max_length=16)] = {}
+    requests: dict[str, Quantity] = mapped(16, _RESOURCE_KEYS)
     """Promised amounts by resource, such as cpu: 100m."""
-    limits: Annotated[dict[str, Quantity], Field(max_length=16)] = {}
+    limits: dict[str, Quantity] = mapped(16, _RESOURCE_KEYS)
     """Upper bounds by resource, such as memory: 512Mi."""
 
 

@@ -1,4 +1,7 @@
-"""Environment: one running copy of a project. Lives in `<team>--<project>`; runs in `<team>--<project>--<environment>`."""
+"""Environment: one running copy of a project.
+
+It lives in the namespace `<team>--<project>` and runs in `<team>--<project>--<environment>`.
+"""
 
 from datetime import datetime
 from enum import StrEnum
@@ -8,6 +11,7 @@ from pydantic import Field
 
 from catalyst.model.containers import EnvVar, ResourceRequirements
 from catalyst.model.fields import (
+    NAMED_BY_COMPONENT,
     Commit,
     Digest,
     GitRef,
@@ -19,10 +23,11 @@ from catalyst.model.fields import (
     Repository,
     cel,
     keyed,
+    mapped,
     ruled,
 )
 from catalyst.model.names import Identity
-from catalyst.model.resource import Condition, Resource, Spec, Status
+from catalyst.model.resource import Condition, NamespaceRef, Resource, Spec, Status
 
 _Sentence = Annotated[str, Field(max_length=1024)]
 _LogEnd = Annotated[str, Field(max_length=8192)]
@@ -77,7 +82,7 @@ class PullRequest(Spec):
     draft: bool = False
     """Whether it is a draft."""
     opened_at: datetime | None = None
-    """When it was opened, by the forge's clock."""
+    """When it was opened or reopened last, by the forge's clock; with the commit it names one round of its life."""
     author: _Login | None = None
     """Who opened it."""
     title: _Sentence | None = None
@@ -144,7 +149,7 @@ class ComponentOverride(Spec):
 class Overrides(Spec):
     """What differs from the Project."""
 
-    components: Annotated[dict[Name, ComponentOverride], Field(max_length=32)] = {}
+    components: dict[Name, ComponentOverride] = mapped(32, NAMED_BY_COMPONENT)
     """By component."""
 
 
@@ -168,7 +173,7 @@ class EnvironmentSpec(Spec):
     desired_state: Literal["Running", "Sleeping"] = "Running"
     """Whether it is to run or to sleep."""
     hold: Hold | None = None
-    """Why nothing is built or run yet; the namespace and its baseline exist all the same."""
+    """Why nothing is made yet; what already exists stays."""
     approval: CommitApproval | None = None
     """Consent to run a fork's commit."""
     expires_at: datetime | None = None
@@ -184,22 +189,9 @@ class EnvironmentSpec(Spec):
                 "!has(oldSelf.deletion) || (has(self.deletion) && self.deletion == oldSelf.deletion)",
                 "deletion is final: once recorded it can be neither changed nor removed",
             ),
-            cel(
-                "!has(self.source) || has(self.source.pullRequest) || has(self.source.branch) || has(self.source.commit)"
-                " || self.source == {}",
-                "source needs a branch, a commit or a pullRequest",
-            ),
+            cel("self.type != 'Deployment' || !has(self.expiresAt)", "expiresAt is for the type Development only"),
         )
     }
-
-
-class NamespaceRef(Status):
-    """The workload namespace that was made."""
-
-    name: ObjectName
-    """Its name."""
-    uid: Annotated[str, Field(max_length=64)] | None = None
-    """Its uid: only this namespace will ever be deleted."""
 
 
 class ComponentStatus(Status):
@@ -267,7 +259,7 @@ class RouteAnswer(Status):
 class Answers(Status):
     """What other services answered to the questions this status asks."""
 
-    routes: Annotated[dict[Annotated[str, Field(max_length=253)], RouteAnswer], Field(max_length=64)] = {}
+    routes: dict[Annotated[str, Field(max_length=253)], RouteAnswer] = mapped(64)
     """By host."""
     builds_cleaned: bool | None = None
     """Whether builder removed everything it made for this environment."""
@@ -301,7 +293,7 @@ class EnvironmentStatus(Status):
     """The workload namespace that was made."""
     components: tuple[ComponentStatus, ...] = keyed("name", max_items=64)
     """What runs."""
-    builds: Annotated[dict[Name, BuildQuestion], Field(max_length=64)] = {}
+    builds: dict[Name, BuildQuestion] = mapped(64)
     """The build asked for last, by component."""
     routes: tuple[Route, ...] = keyed("host", max_items=64)
     """Hosts that were handed out."""

@@ -1,7 +1,7 @@
 """The kinds of text and number that resources are made of, each checked here and by the API server alike.
 
-What a regular expression can say is a `pattern` (one expression, read by pydantic and by Kubernetes); what it cannot say
-readably is a CEL rule with a sentence, and a function here that refuses with the same sentence.
+What a regular expression can say is a `pattern` (one expression, read by pydantic and by Kubernetes). What it cannot
+say readably is a CEL rule with a sentence, and a function here that refuses with the same sentence.
 """
 
 import ipaddress
@@ -32,6 +32,11 @@ def keyed(*keys: str, max_items: int, default: Any = ()) -> Any:
     """A list that Kubernetes treats as a map: unique by `keys`, merged entry by entry under server-side apply."""
     extra = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
     return Field(default=default, max_length=max_items, json_schema_extra=extra)  # type: ignore[arg-type]
+
+
+def mapped(max_items: int, *rules: Json) -> Any:
+    """A map, empty by default, of at most so many entries."""
+    return Field(default_factory=dict, max_length=max_items, json_schema_extra=ruled(*rules) if rules else None)
 
 
 def unique(max_items: int, **extra: Any) -> FieldInfo:
@@ -66,6 +71,18 @@ PortName = Annotated[str, Field(max_length=15, min_length=1, pattern="^[a-z0-9]*
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 """A port's number."""
+
+VARIABLE_KEYS: Final = cel(
+    "self.all(key, key.matches('^[A-Za-z_][A-Za-z0-9_.-]*$'))",
+    "keys are names of variables: letters, digits, '_', '.' and '-', not beginning with a digit",
+)
+"""A map's keys are names of variables."""
+
+NAMED_BY_COMPONENT: Final = cel(
+    f"self.all(key, key.matches('{NAME_PATTERN}'))",
+    "keys are names of components: a-z, 0-9 and single '-' between them",
+)
+"""A map's keys are names of components."""
 
 EnvName = Annotated[str, Field(max_length=256, min_length=1, pattern="^[A-Za-z_][A-Za-z0-9_.-]*$")]
 """The name of an environment variable."""

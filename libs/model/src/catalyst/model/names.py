@@ -8,11 +8,11 @@ acme / shop / pr-42      team namespace       acme                    made by th
                          of a component       web--pr-42--shop--acme.<zone>
 ```
 
-A part never contains `--`, so joining by `--` can be read back in one way only. What would be longer than a DNS label, and a
-host whose third and fourth characters would be `--` (reserved for `xn--` and its like), gets the hashed form: the parts
-joined by a single `-`, cut, and 8 hex digits over the length-prefixed parts. The hashed form contains no `--`, so it never
-equals an unhashed one; cut at 54 it has 62 or 63 characters, so it never equals a team's namespace, which has at most
-`MAX_NAME`.
+A part never contains `--`, so joining by `--` can be read back in one way only. What would be longer than a DNS label,
+and a host whose third and fourth characters would be `--` (reserved for `xn--` and its like), gets the hashed form: the
+parts joined by a single `-`, cut, and 8 hex digits over the length-prefixed parts. The hashed form contains no `--`, so
+it never equals an unhashed one; cut at 54 it has 62 or 63 characters, so it never equals a team's namespace, which has
+at most `MAX_NAME`.
 """
 
 import hashlib
@@ -95,7 +95,7 @@ def hostname(identity: Identity, zone: str, component: str | None = None) -> str
 
 
 def pull_request_environment(number: int) -> str:
-    """The environment's name for a pull request: `pr-42`. Raises `InvalidName` below 1 or beyond any forge's numbers."""
+    """The environment's name for a pull request: `pr-42`. Raises `InvalidName` below 1 or beyond 18 digits."""
     if not 1 <= number < 10**18:
         raise InvalidName(f"pull request number {number}: expected a positive number of at most 18 digits")
     return f"pr-{number}"

@@ -1,7 +1,7 @@
 """Named points: the places where a test may kill, freeze, delay or fail a process.
 
-A client awaits `points("bus.before-ack:env-controller")` at the moments that matter for crash safety. In production that is
-`no_points`, which does nothing.
+A client awaits `points("bus.before-ack:env-controller")` at the moments that matter for crash safety. In production
+that is `no_points`, which does nothing.
 """
 
 from collections.abc import Awaitable, Callable

@@ -12,20 +12,18 @@ from catalyst.model.containers import (
     Probe,
     Volume,
     VolumeClaim,
-    at_most_one,
     exactly_one,
 )
 from catalyst.model.fields import (
+    VARIABLE_KEYS,
     AbsolutePath,
     Cidr,
-    Commit,
     Duration,
     EnvName,
     GitRef,
     Image,
     Name,
     Port,
-    PortName,
     Quantity,
     RefPattern,
     Repository,
@@ -33,11 +31,21 @@ from catalyst.model.fields import (
     UrlPath,
     cel,
     keyed,
+    mapped,
     ruled,
     unique,
 )
-from catalyst.model.resource import Condition, Resource, Spec, Status
+from catalyst.model.resource import Condition, NamespaceRef, Resource, Spec, Status
 
+_QUOTA_KEYS = cel(
+    "self.all(key, key.matches('^((requests|limits)[.](cpu|memory|ephemeral-storage)|requests[.]storage|pods|services|"
+    "services[.](nodeports|loadbalancers)|secrets|configmaps|persistentvolumeclaims|count/[a-z0-9.-]+)$'))",
+    "quota keys are those of a ResourceQuota, such as requests.cpu, limits.memory, pods or count/jobs.batch",
+)
+_LIMIT_KEYS = cel(
+    "self.all(key, key in ['cpu', 'memory', 'ephemeral-storage'])",
+    "limits are by resource: cpu, memory or ephemeral-storage",
+)
 _LabelText = Annotated[str, Field(max_length=100, min_length=1)]
 
 
@@ -107,7 +115,7 @@ class Build(Spec):
     """The Dockerfile, from the repository's root."""
     target: Annotated[str, Field(max_length=128, pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
     """The stage to build; without it, the last."""
-    args: Annotated[dict[EnvName, Annotated[str, Field(max_length=4096)]], Field(max_length=64)] = {}
+    args: dict[EnvName, Annotated[str, Field(max_length=4096)]] = mapped(64, VARIABLE_KEYS)
     """Build arguments; not for secrets."""
 
 
@@ -226,9 +234,7 @@ class Helm(Spec):
     """The chart's folder."""
     values_files: Annotated[tuple[RepositoryPath, ...], Field(max_length=16)] = ()
     """Values files, later ones winning."""
-    values: Annotated[
-        dict[Annotated[str, Field(max_length=253)], Annotated[str, Field(max_length=4096)]], Field(max_length=128)
-    ] = {}
+    values: dict[Annotated[str, Field(max_length=253)], Annotated[str, Field(max_length=4096)]] = mapped(128)
     """Single values by dotted path, as in helm's --set-string."""
 
 
@@ -263,17 +269,14 @@ class Definition(Spec):
     }
 
 
-_Quantities = Annotated[dict[str, Quantity], Field(max_length=32)]
-
-
 class Limits(Spec):
     """What a container gets when it does not say, and the most it may ask for; as in a LimitRange."""
 
-    default: _Quantities = {}
+    default: dict[str, Quantity] = mapped(8, _LIMIT_KEYS)
     """Limits of a container that names none."""
-    default_request: _Quantities = {}
+    default_request: dict[str, Quantity] = mapped(8, _LIMIT_KEYS)
     """Requests of a container that names none."""
-    max: _Quantities = {}
+    max: dict[str, Quantity] = mapped(8, _LIMIT_KEYS)
     """The most a container may ask for."""
     max_persistent_volume_claim: Quantity | None = None
     """The largest disk."""
@@ -307,7 +310,7 @@ class Sleep(Spec):
 class Development(Spec):
     """Settings of development environments."""
 
-    quota: _Quantities = {}
+    quota: dict[str, Quantity] = mapped(32, _QUOTA_KEYS)
     """Overrides of the ResourceQuota, by Kubernetes' own keys such as requests.cpu or pods."""
     limits: Limits = Limits()
     """Overrides of the LimitRange."""
@@ -349,7 +352,8 @@ class Deployment(Spec):
             cel(
                 exactly_one("branch", "release", "promoteFrom"),
                 "a deployment needs exactly one of branch, release and promoteFrom",
-            )
+            ),
+            cel("!self.name.matches('^pr-[0-9]+$')", "a deployment may not be named like a pull request's environment"),
         )
     }
 
@@ -376,6 +380,27 @@ class ProjectSpec(Spec):
     paused: bool = False
     """While true, no environment is created or updated; closing still removes."""
 
+    model_config = Spec.model_config | {
+        "json_schema_extra": ruled(
+            cel(
+                "!has(self.components) || !has(self.services) || self.services.all(service, "
+                "!self.components.exists(component, component.name == service.name))",
+                "a service may not have the name of a component",
+            ),
+            cel(
+                "!has(self.components) || self.components.all(component, !has(component.dependsOn) || "
+                "component.dependsOn.all(name, self.components.exists(other, other.name == name) || "
+                "(has(self.services) && self.services.exists(service, service.name == name))))",
+                "every components[].dependsOn must be the name of a component or service",
+            ),
+            cel(
+                "!has(self.deployments) || self.deployments.all(deployment, !has(deployment.promoteFrom) || "
+                "self.deployments.exists(other, other.name != deployment.name && other.name == deployment.promoteFrom))",
+                "every deployments[].promoteFrom must be the name of another deployment",
+            ),
+        )
+    }
+
 
 class ProjectStatus(Status):
     """What env-controller found."""
@@ -384,8 +409,12 @@ class ProjectStatus(Status):
     """The metadata.generation this status speaks of."""
     conditions: tuple[Condition, ...] = keyed("type", max_items=32)
     """Accepted: whether the project may be used. Supported: whether everything it asks for is implemented."""
-    environments: Annotated[int, Field(ge=0)] | None = None
-    """How many environments it has."""
+    namespace: NamespaceRef | None = None
+    """The namespace that holds the project's Environments."""
+
+    def condition(self, type_: str) -> Condition | None:
+        """The condition of that type, if there is one."""
+        return next((condition for condition in self.conditions if condition.type == type_), None)
 
 
 class Project(Resource):

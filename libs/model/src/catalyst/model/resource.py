@@ -5,8 +5,8 @@ Spec     what somebody wishes: an unknown field is an error, so a typo never van
 Status   what was observed: an unknown field is ignored, so an older reader survives a newer writer
 ```
 
-Field names are snake_case here and camelCase in JSON. `parse` ignores unknown fields everywhere; `manifest` writes exactly
-what was given: no None, and no default that nobody chose (the API server fills those in and owns nothing by it).
+Field names are snake_case here and camelCase in JSON. `parse` ignores unknown fields everywhere; `manifest` writes
+exactly what was given: no None, and no default that nobody chose (the API server fills those in, owned by nobody).
 """
 
 from datetime import datetime
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from catalyst.model import labels
+from catalyst.model.fields import ObjectName
 from catalyst.model.manifest import Manifest, Ref, ref_of
 
 _SHARED = ConfigDict(
@@ -62,8 +63,8 @@ class ObjectMeta(Status):
     creation_timestamp: datetime | None = None
     deletion_timestamp: datetime | None = None
     deletion_grace_period_seconds: int | None = None
-    labels: dict[str, str] = {}
-    annotations: dict[str, str] = {}
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
     finalizers: tuple[str, ...] = ()
     owner_references: tuple[OwnerReference, ...] = ()
 
@@ -83,6 +84,15 @@ class Condition(Status):
     """The metadata.generation this condition speaks of."""
     last_transition_time: datetime
     """When the status last changed."""
+
+
+class NamespaceRef(Status):
+    """A namespace that was made."""
+
+    name: ObjectName
+    """Its name."""
+    uid: Annotated[str, Field(max_length=64)] | None = None
+    """Its uid: only this namespace will ever be deleted."""
 
 
 class Resource(BaseModel):

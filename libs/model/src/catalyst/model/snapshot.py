@@ -1,7 +1,7 @@
 """Snapshot: the whole public state of one environment at one version. What `environment.changed` carries.
 
-dns-proxy, notifier and user interfaces need nothing else, and no right in the cluster. It holds no Secret and nothing volatile:
-the same resource version gives the same snapshot.
+dns-proxy, notifier and user interfaces need nothing else, and no right in the cluster. It holds no Secret and nothing
+volatile: the same resource version gives the same snapshot.
 """
 
 from collections.abc import Mapping
@@ -14,14 +14,13 @@ from catalyst.model.environment import (
     Environment,
     EnvironmentStatus,
     EnvironmentType,
-    NamespaceRef,
     Phase,
     Route,
     Stage,
 )
 from catalyst.model.names import Identity
 from catalyst.model.project import Project
-from catalyst.model.resource import Condition, Status
+from catalyst.model.resource import Condition, NamespaceRef, Status
 
 
 class SnapshotIdentity(Status):
@@ -46,6 +45,8 @@ class SnapshotPullRequest(Status):
     """Whether that is another repository than the project's."""
     draft: bool = False
     """Whether it is a draft."""
+    opened_at: datetime | None = None
+    """When it was opened last, by the forge's clock."""
     author: str | None = None
     """Who opened it."""
     title: str | None = None
@@ -202,7 +203,7 @@ def _deletion(environment: Environment) -> SnapshotDeletion | None:
 
 
 def _cause(status: EnvironmentStatus, phase: Phase) -> Condition | None:
-    """The condition that explains the phase: while going, the teardown; else the first that does not hold; else Ready."""
+    """What explains the phase: while going, the teardown; else the first condition that does not hold; else Ready."""
     if phase in (Phase.TERMINATING, Phase.GONE):
         return status.condition("Terminating") or status.condition("Ready")
     failing = (
