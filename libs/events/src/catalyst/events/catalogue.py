@@ -90,7 +90,9 @@ class Head(Part):
 
     ref: str = Field(description="The branch's name.")
     sha: Sha
-    repository: str | None = Field(default=None, description="Its repository's full name; absent when that was deleted.")
+    repository: str | None = Field(
+        default=None, description="Its repository's full name; absent when that was deleted."
+    )
 
 
 class Base(Part):

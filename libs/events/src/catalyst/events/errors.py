@@ -6,6 +6,7 @@ Reject       a handler says: never                               → dead letter
 └─ Oversized   the event is larger than the bus takes
 BusError     the bus says
 ├─ Unreachable  no connection at the start
+├─ Unread       a read got no answer
 └─ Unpublished  not stored durably, or not known to be
 ```
 """
@@ -44,6 +45,10 @@ class BusError(Exception):
 
 class Unreachable(BusError):
     """No connection could be made: wrong address, server away, or the key is not accepted."""
+
+
+class Unread(BusError):
+    """What is stored could not be read: no answer in time, or no right to it."""
 
 
 class Unpublished(BusError):

@@ -1,0 +1,319 @@
+"""The bus: events out, durably; events in, answered for; and what is stored, read.
+
+```
+publish   awaited, retried with one id for 8 s, then Unpublished; a repeat is stored once
+consume   one standing pull a consumer (consuming.py)
+facts, subjects, state, states   direct reads (reading.py)
+replay    history in order (replaying.py)
+```
+
+The connection never gives up by itself. A server that is frozen is noticed by unanswered pings within 10 s.
+"""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Self
+
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from catalyst.events import reading, replaying, tracing
+from catalyst.events.binding import encode
+from catalyst.events.catalogue import DeadLetter
+from catalyst.events.consuming import Consumption, Handler, Received
+from catalyst.events.errors import Oversized, Unpublished, Unreachable
+from catalyst.events.event import NO_CAUSE, Event, caused_by, dead_letter
+from catalyst.events.payload import VERBATIM_LIMIT, Omitted
+from catalyst.events.stored import Published, Stored
+from catalyst.events.topology import SCM, STATE, STATE_FILTER, Consumer
+from catalyst.model.clock import Clock
+from catalyst.model.points import Points, no_points
+
+__all__ = ["Bus", "BusSettings", "Consumer", "Handler", "Published", "Received", "Stored"]
+
+logger = logging.getLogger(__name__)
+
+FULL: Final = frozenset({10047, 10077, 10122, 10167})
+"""JetStream's error codes for a stream or server that has no room: waiting a second does not help, the publisher is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class BusSettings:
+    """Where the bus is and who we are there. `seed_file` holds the user's nkey seed; None: a server without users.
+
+    All durations in seconds. `inbox_prefix` is private to the user: nobody else may listen to answers meant for us.
+    """
+
+    url: str
+    seed_file: Path | None = None
+    inbox_prefix: str = "_INBOX"
+    connect_patience: float = 10.0
+    publish_timeout: float = 1.5
+    publish_patience: float = 8.0
+    drain_patience: float = 10.0
+
+
+class Bus:
+    """One connection to NATS. Made by `Bus.connect`, ended by `drain`."""
+
+    def __init__(self, settings: BusSettings, client: Client, *, name: str, clock: Clock, points: Points) -> None:
+        self._settings = settings
+        self._client = client
+        self._jetstream = client.jetstream(timeout=settings.publish_timeout)
+        self._name = name
+        self._clock = clock
+        self._points = points
+        self._consumptions: set[Consumption] = set()
+        self._refusals: dict[str, str] = {}
+        self._up = asyncio.Event()
+        self._up.set()
+        self._draining = False
+        self._background: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    async def connect(
+        cls,
+        settings: BusSettings,
+        *,
+        name: str,
+        clock: Clock,
+        points: Points = no_points,
+        on_closed: Callable[[], Awaitable[None]] | None = None,
+    ) -> Self:
+        """Connects as `name`. `on_closed` is awaited when the connection is lost for good, which a drain is not: the
+        process had better end.
+
+        Raises:
+            Unreachable: no connection within `connect_patience`, with the last reason.
+        """
+        client = Client()
+        bus = cls(settings, client, name=name, clock=clock, points=points)
+        reasons: list[str] = []
+
+        async def closed() -> None:
+            bus._up.clear()
+            if not bus._draining:
+                logger.error("connection to the bus is closed for good", extra={"bus": settings.url})
+                if on_closed is not None:
+                    await on_closed()
+
+        async def failed(error: Exception) -> None:
+            reasons.append(str(error) or type(error).__name__)
+            del reasons[:-1]
+            bus._note(error)
+
+        try:
+            async with asyncio.timeout(settings.connect_patience):
+                await client.connect(
+                    settings.url,
+                    name=name,
+                    nkeys_seed=str(settings.seed_file) if settings.seed_file else None,
+                    inbox_prefix=settings.inbox_prefix,
+                    allow_reconnect=True,
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=0.25,  # type: ignore[arg-type]  # an int by its annotation only
+                    ping_interval=5,
+                    max_outstanding_pings=1,
+                    pending_size=8 * 1024 * 1024,
+                    drain_timeout=int(settings.drain_patience),
+                    connect_timeout=2,
+                    error_cb=failed,
+                    disconnected_cb=bus._disconnected,
+                    reconnected_cb=bus._reconnected,
+                    closed_cb=closed,
+                )
+        except (TimeoutError, OSError, ValueError, nats.errors.Error) as exc:
+            bus._draining = True
+            await client.close()
+            reason = reasons[-1] if reasons else str(exc) or type(exc).__name__
+            raise Unreachable(f"no connection to {settings.url} as {name}: {reason}") from exc
+        return bus
+
+    @property
+    def connected(self) -> bool:
+        """Whether the server is there, as far as is known; a frozen one is noticed within 10 s."""
+        return self._client.is_connected
+
+    def problems(self) -> list[str]:
+        """Why the bus does not do its work now, for readiness; empty when it does."""
+        lost = [] if self.connected else [f"no connection to {self._settings.url}"]
+        return lost + [c.problem for c in self._consumptions if c.problem is not None]
+
+    async def publish(self, event: Event) -> Published:
+        """Stores an event, durably, once: the same event again is a `duplicate` and changes nothing.
+
+        Raises:
+            Unpublished: not stored within `publish_patience` as far as is known, or the stream is full, or it is forbidden.
+            Oversized: larger than the server takes.
+            Reject: the event cannot be written.
+        """
+        with tracing.publishing(event) as traced:
+            body, headers = encode(traced)
+            size = len(body) + sum(len(name) + len(value) + 4 for name, value in headers.items()) + 12
+            if size > self._client.max_payload:
+                raise Oversized(
+                    f"{event.type} {event.id} has {size} bytes with headers, the bus takes {self._client.max_payload}"
+                )
+            published = await self._stored(event.subject, body, headers)
+        await self._points(f"bus.published:{event.data.short_type()}")
+        return published
+
+    async def consume(self, consumer: Consumer, handler: Handler, *, concurrency: int) -> None:
+        """Handles the consumer's messages, at most `concurrency` at once, until cancelled or drained.
+
+        The handler returns → ack; raises `Retry` → again later; raises `Reject` → dead letter; anything else → logged, again
+        later; the last delivery's failure → dead letter. Cancelling cancels the handlers and hands their messages back.
+        """
+        consumption = Consumption(
+            self._client, consumer, handler, concurrency=concurrency, points=self._points, bury=self._bury
+        )
+        self._consumptions.add(consumption)
+        try:
+            await consumption.run()
+        finally:
+            self._consumptions.discard(consumption)
+
+    async def facts(self, subject: str) -> list[Stored]:
+        """All facts of one pull request, branch or command subject, oldest first. Raises `Unread`."""
+        return [stored async for stored in reading.messages(self._client, SCM, subject)]
+
+    async def subjects(self, stream: str, filter_subject: str) -> list[str]:
+        """The subjects of a stream that match and hold a message, sorted. Raises `Unread`."""
+        return await reading.subjects(self._client, stream, filter_subject)
+
+    async def last(self, stream: str, subject: str) -> Stored | None:
+        """The newest message of one subject. Raises `Unread`."""
+        return await reading.last_message(self._client, stream, subject)
+
+    async def state(self, subject: str) -> Stored | None:
+        """The last snapshot of one environment; `subject` is its `environment.changed`. Raises `Unread`."""
+        return await self.last(STATE, subject)
+
+    def states(self) -> AsyncIterator[Stored]:
+        """The last snapshot of every environment. Raises `Unread`."""
+        return reading.messages(self._client, STATE, STATE_FILTER)
+
+    def replay(
+        self,
+        stream: str,
+        filter_subject: str,
+        *,
+        start_sequence: int | None = None,
+        start_time: datetime | None = None,
+        follow: bool = False,
+    ) -> AsyncIterator[Stored]:
+        """History in order, from a sequence or a time on; ends with the last message there is, unless `follow`.
+
+        Raises:
+            ValueError: both starts are given.
+            Unread: the server refuses, or does not answer any more.
+        """
+        return replaying.replay(
+            self._client,
+            stream,
+            filter_subject,
+            start_sequence=start_sequence,
+            start_time=start_time,
+            follow=follow,
+        )
+
+    async def drain(self) -> None:
+        """Stops pulling, finishes what is in flight, sends every answer, and closes the connection."""
+        self._draining = True
+        await asyncio.gather(*(c.drain(self._settings.drain_patience) for c in tuple(self._consumptions)))
+        if self._client.is_connected:
+            await self._client.drain()
+        else:
+            await self._client.close()
+
+    async def _stored(self, subject: str, body: bytes, headers: dict[str, str]) -> Published:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._settings.publish_patience
+        pause, reason = 0.05, "no connection"
+        self._refusals.pop(subject, None)
+        while (left := deadline - loop.time()) > 0:
+            try:
+                # Not while disconnected: the client would keep the message in a buffer and send it whenever, unobserved.
+                async with asyncio.timeout(left):
+                    await self._up.wait()
+                timeout = min(self._settings.publish_timeout, max(deadline - loop.time(), 0.05))
+                ack = await self._jetstream.publish(subject, body, timeout=timeout, headers=headers)
+                return Published(ack.stream, ack.seq, bool(ack.duplicate))
+            except nats.js.errors.APIError as exc:
+                reason = exc.description or str(exc)
+                if exc.err_code in FULL or (exc.code or 0) < 500:
+                    raise Unpublished(f"{subject}: {reason}") from exc
+            except nats.errors.ConnectionClosedError as exc:
+                raise Unpublished(f"{subject}: the connection is closed") from exc
+            except (TimeoutError, nats.errors.Error) as exc:
+                if subject in self._refusals:
+                    raise Unpublished(f"{subject}: {self._refusals[subject]}") from exc
+                reason = _explained(exc)
+            await asyncio.sleep(min(pause, max(deadline - loop.time(), 0)))
+            pause = min(pause * 2, 1.0)
+        raise Unpublished(f"{subject}: not acknowledged within {self._settings.publish_patience:g} s: {reason}")
+
+    async def _bury(self, consumer: Consumer, message: Msg, reason: str, event: Event | None) -> None:
+        metadata = message.metadata
+        text = _text(message.data)
+        letter = DeadLetter(
+            service=consumer.service,
+            consumer=consumer.name,
+            stream=metadata.stream,
+            sequence=metadata.sequence.stream,
+            original_subject=message.subject,
+            delivered=metadata.num_delivered,
+            reason=reason[:4096],
+            event_type=event.type if event else None,
+            event_id=event.message_id if event else None,
+            message=text,
+            message_omitted=None
+            if text is not None
+            else Omitted(size=len(message.data), sha256=hashlib.sha256(message.data).hexdigest()),
+        )
+        await self.publish(dead_letter(letter, time=self._clock(), cause=caused_by(event) if event else NO_CAUSE))
+
+    async def _disconnected(self) -> None:
+        self._up.clear()
+        if not self._draining:
+            logger.warning("connection to the bus lost", extra={"bus": self._settings.url})
+
+    async def _reconnected(self) -> None:
+        self._up.set()
+        logger.info("connection to the bus restored", extra={"bus": self._settings.url})
+        for consumption in tuple(self._consumptions):
+            await consumption.rearm()
+
+    def _note(self, error: Exception) -> None:
+        """Remembers what the server refused: it says so beside the request, which only runs into its timeout."""
+        text = str(error)
+        logger.warning("the bus reports an error", extra={"error": text or type(error).__name__})
+        _, found, rest = text.partition('Permissions Violation for Publish to "')
+        if found:
+            subject = rest.partition('"')[0]
+            self._refusals[subject] = f"{self._name} may not publish here"
+
+
+def _text(body: bytes) -> str | None:
+    """The body as text, if it is text that fits into a letter: quoting at worst doubles what counts."""
+    if len(body) > VERBATIM_LIMIT // 2:
+        return None
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _explained(error: BaseException) -> str:
+    if isinstance(error, nats.js.errors.NoStreamResponseError):
+        return "no stream takes this subject"
+    if isinstance(error, TimeoutError):
+        return "no answer"
+    return str(error) or type(error).__name__

@@ -1,0 +1,154 @@
+"""Reading what is stored, without a consumer: batched direct gets and the subjects of a stream.
+
+A direct get asks the stream itself, needs no acknowledgement and leaves nothing behind on the server. Answers come in pages;
+a page ends with a status that says how many messages are left.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from catalyst.events.errors import Unread
+from catalyst.events.stored import Stored
+
+PAGE: Final = 500
+"""Messages a page at the most."""
+PAGE_BYTES: Final = 8 * 1024 * 1024
+PATIENCE: Final = 5.0
+"""Seconds without any part of an answer."""
+_OWN_HEADERS: Final = frozenset(
+    {
+        "Nats-Stream",
+        "Nats-Subject",
+        "Nats-Sequence",
+        "Nats-Time-Stamp",
+        "Nats-Num-Pending",
+        "Nats-Last-Sequence",
+        "Nats-UpTo-Sequence",
+    }
+)
+
+
+async def messages(client: Client, stream: str, subject: str) -> AsyncIterator[Stored]:
+    """Every message of `subject` (a filter may be given) in order of sequence, up to the end at the time of asking.
+
+    Raises:
+        Unread: no answer in time, or the server refuses.
+    """
+    sequence = 1
+    while True:
+        request = {"batch": PAGE, "max_bytes": PAGE_BYTES, "next_by_subj": subject, "seq": sequence}
+        page, left = await _page(client, stream, request)
+        for stored in page:
+            yield stored
+        if left == 0 or not page:
+            return
+        sequence = page[-1].sequence + 1
+
+
+async def last_message(client: Client, stream: str, subject: str) -> Stored | None:
+    """The newest message of a subject, or None. Raises `Unread`."""
+    try:
+        answer = await client.request(
+            f"$JS.API.DIRECT.GET.{stream}", json.dumps({"last_by_subj": subject}).encode(), timeout=PATIENCE
+        )
+    except nats.errors.Error as exc:
+        raise Unread(f"stream {stream} did not answer: {_explained(exc)}") from exc
+    status = (answer.headers or {}).get("Status")
+    if status == "404":
+        return None
+    if status is not None:
+        raise Unread(f"stream {stream} refused: {status} {(answer.headers or {}).get('Description', '')}")
+    return _stored(answer)
+
+
+async def subjects(client: Client, stream: str, filter_subject: str) -> list[str]:
+    """Every subject of a stream that matches and has a message, sorted. Raises `Unread`."""
+    found: list[str] = []
+    while True:
+        request = {"subjects_filter": filter_subject, "offset": len(found)}
+        info = await _api(client, f"STREAM.INFO.{stream}", request)
+        page = info["state"].get("subjects") or {}
+        found.extend(page)
+        if not page or len(found) >= info.get("total", 0):
+            return sorted(found)
+
+
+async def _api(client: Client, call: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        answer = await client.request(f"$JS.API.{call}", json.dumps(request).encode(), timeout=PATIENCE)
+    except nats.errors.Error as exc:
+        raise Unread(f"{call} got no answer: {_explained(exc)}") from exc
+    document: dict[str, Any] = json.loads(answer.data)
+    if "error" in document:
+        raise Unread(f"{call} was refused: {document['error'].get('description')}")
+    return document
+
+
+async def _page(client: Client, stream: str, request: Mapping[str, Any]) -> tuple[list[Stored], int]:
+    """One page of a batched direct get, and how many messages are left after it."""
+    page: list[Stored] = []
+    ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    heard = asyncio.Event()
+
+    async def arrived(message: Msg) -> None:
+        heard.set()
+        headers = message.headers or {}
+        status = headers.get("Status")
+        if status is None:
+            page.append(_stored(message))
+        elif ended.done():
+            return
+        elif status == "204":
+            ended.set_result(int(headers.get("Nats-Num-Pending", 0)))
+        elif status == "404":
+            ended.set_result(0)
+        else:
+            ended.set_exception(Unread(f"stream {stream} refused: {status} {headers.get('Description', '')}"))
+
+    inbox = client.new_inbox()
+    subscription = await client.subscribe(inbox, cb=arrived)
+    try:
+        await client.publish(f"$JS.API.DIRECT.GET.{stream}", json.dumps(request).encode(), reply=inbox)
+        while True:
+            done, _ = await asyncio.wait([ended], timeout=PATIENCE)
+            if done:
+                return page, ended.result()
+            if not heard.is_set():
+                raise Unread(f"stream {stream} did not answer within {PATIENCE:g} s")
+            heard.clear()
+    except nats.errors.Error as exc:
+        raise Unread(f"stream {stream} could not be asked: {_explained(exc)}") from exc
+    finally:
+        if not client.is_closed and not client.is_draining:
+            await subscription.unsubscribe()
+
+
+def _stored(message: Msg) -> Stored:
+    headers = message.headers or {}
+    return Stored(
+        stream=headers["Nats-Stream"],
+        subject=headers["Nats-Subject"],
+        sequence=int(headers["Nats-Sequence"]),
+        data=message.data,
+        headers={name: value for name, value in headers.items() if name not in _OWN_HEADERS},
+        nanoseconds=_nanoseconds(headers["Nats-Time-Stamp"]),
+    )
+
+
+def _nanoseconds(timestamp: str) -> int:
+    """`2026-11-23T20:00:00.123456789Z` → nanoseconds since 1970; datetime alone would cut to microseconds."""
+    seconds, _, fraction = timestamp.removesuffix("Z").partition(".")
+    whole = int(datetime.fromisoformat(f"{seconds}+00:00").timestamp())
+    return whole * 10**9 + int(fraction.ljust(9, "0")[:9] or 0)
+
+
+def _explained(error: Exception) -> str:
+    return str(error) or type(error).__name__
