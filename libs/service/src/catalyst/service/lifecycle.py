@@ -47,7 +47,7 @@ class Lifecycle:
             self.stopping.set()
 
     def start(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run `work` beside `main`. If it raises, the process ends with status 1; when `main` returns, it is cancelled."""
+        """Run `work` beside `main`. If it raises, the process ends with status 1; when `main` ends it is cancelled."""
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._finished)

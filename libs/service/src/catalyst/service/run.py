@@ -31,7 +31,7 @@ log = structlog.get_logger()
 
 
 def run(name: str, settings_type: type[S], main: Main[S], *, argv: Sequence[str] | None = None) -> NoReturn:
-    """Be the service `name` until stopped (`webhook-ingest`: the distribution `catalyst-webhook-ingest`). Ends the process."""
+    """Be the service `name` (`webhook-ingest`, the distribution `catalyst-webhook-ingest`) until stopped; ends the process."""
     release = version(f"catalyst-{name}")
     _parser(name, release, settings_type).parse_args(argv)
     try:
