@@ -7,25 +7,24 @@ body      {"specversion": "1.0", "id": …, "source": …, "type": …, "subject
            "traceparent": …, "data": {…}}
 ```
 
-So a stored message needs nothing beside its body to be read again. The `cloudevents` package validates attributes; JSON goes
-through orjson, which writes a forge's payload as the bytes it came in. Pure.
+So a stored message needs nothing beside its body to be read again. The `cloudevents` package validates attributes;
+JSON goes through orjson, which writes a forge's payload as the bytes it came in. Pure.
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
 import orjson
-from cloudevents.core.base import BaseCloudEvent, EventFactory
-from cloudevents.core.exceptions import BaseCloudEventException
-from cloudevents.core.formats.json import JSONFormat
-from cloudevents.core.v1.event import CloudEvent
-from dateutil.parser import isoparse
-from pydantic import ValidationError
-
 from catalyst.events.catalogue import CATALOGUE, Data, ScmData
 from catalyst.events.errors import Reject
 from catalyst.events.event import Event
 from catalyst.events.subjects import InvalidSubject
+from cloudevents.core.base import BaseCloudEvent, EventFactory
+from cloudevents.core.exceptions import BaseCloudEventException
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+from pydantic import ValidationError
 
 CONTENT_TYPE: Final = JSONFormat.CONTENT_TYPE
 """`application/cloudevents+json`"""
@@ -41,12 +40,12 @@ class OrjsonFormat(JSONFormat):
     def read(self, event_factory: EventFactory | None, data: str | bytes) -> BaseCloudEvent:
         attributes = orjson.loads(data)
         if not isinstance(attributes, dict):
-            raise ValueError(f"expected a JSON object, found {type(attributes).__name__}")
+            raise TypeError(f"expected a JSON object, found {type(attributes).__name__}")
         # The package would fill in what is missing: a fresh id on every reading, and the reader's time.
         missing = [name for name in _REQUIRED if name not in attributes]
         if missing:
             raise ValueError(f"missing required attribute {missing[0]!r}")
-        attributes["time"] = isoparse(attributes["time"])
+        attributes["time"] = datetime.fromisoformat(attributes["time"])
         body = attributes.pop("data", None)
         return (event_factory or CloudEvent)(attributes, body)
 
@@ -74,9 +73,8 @@ def encode(event: Event) -> tuple[bytes, dict[str, str]]:
         "dataschema": event.data.dataschema(),
         "correlationid": event.correlation_id,
     }
-    for name, value in (("causationid", event.causation_id), ("actor", event.actor), (TRACEPARENT, event.traceparent)):
-        if value is not None:
-            attributes[name] = value
+    optional = {"causationid": event.causation_id, "actor": event.actor, TRACEPARENT: event.traceparent}
+    attributes |= {name: value for name, value in optional.items() if value is not None}
     headers = {MESSAGE_ID: event.message_id, "content-type": CONTENT_TYPE}
     if event.traceparent is not None:
         headers[TRACEPARENT] = event.traceparent

@@ -21,9 +21,6 @@ from typing import Final, Self
 
 import nats.errors
 import nats.js.errors
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-
 from catalyst.events import reading, replaying, tracing
 from catalyst.events.binding import encode
 from catalyst.events.catalogue import DeadLetter
@@ -35,13 +32,15 @@ from catalyst.events.stored import Published, Stored
 from catalyst.events.topology import SCM, STATE, STATE_FILTER, Consumer
 from catalyst.model.clock import Clock
 from catalyst.model.points import Points, no_points
+from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 __all__ = ["Bus", "BusSettings", "Consumer", "Handler", "Published", "Received", "Stored"]
 
 logger = logging.getLogger(__name__)
 
 FULL: Final = frozenset({10047, 10077, 10122, 10167})
-"""JetStream's error codes for a stream or server that has no room: waiting a second does not help, the publisher is told."""
+"""JetStream's error codes for a stream or server without room: waiting does not help, the publisher is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +149,7 @@ class Bus:
         """Stores an event, durably, once: the same event again is a `duplicate` and changes nothing.
 
         Raises:
-            Unpublished: not stored within `publish_patience` as far as is known, or the stream is full, or it is forbidden.
+            Unpublished: not stored within `publish_patience` as far as is known; or the stream is full; or forbidden.
             Oversized: larger than the server takes.
             Reject: the event cannot be written.
         """
@@ -168,8 +167,9 @@ class Bus:
     async def consume(self, consumer: Consumer, handler: Handler, *, concurrency: int) -> None:
         """Handles the consumer's messages, at most `concurrency` at once, until cancelled or drained.
 
-        The handler returns → ack; raises `Retry` → again later; raises `Reject` → dead letter; anything else → logged, again
-        later; the last delivery's failure → dead letter. Cancelling cancels the handlers and hands their messages back.
+        The handler returns → ack; raises `Retry` → again later; raises `Reject` → dead letter; anything else → logged,
+        again later; the last delivery's failure → dead letter. Cancelling cancels the handlers and hands their messages
+        back.
         """
         consumption = Consumption(
             self._client, consumer, handler, concurrency=concurrency, points=self._points, bury=self._bury
@@ -240,7 +240,7 @@ class Bus:
         self._refusals.pop(subject, None)
         while (left := deadline - loop.time()) > 0:
             try:
-                # Not while disconnected: the client would keep the message in a buffer and send it whenever, unobserved.
+                # Not while disconnected: the client would buffer the message and send it whenever, unobserved.
                 async with asyncio.timeout(left):
                     await self._up.wait()
                 timeout = min(self._settings.publish_timeout, max(deadline - loop.time(), 0.05))

@@ -13,20 +13,19 @@
 | `AuditRecord` | `audit.…` | gateway, env-controller |
 | `DeadLetter` | `dead.<service>` | every consumer |
 
-Fields are camelCase on the wire. Readers ignore unknown fields; writers never remove one. A subject is a function of the data,
-so an event cannot be filed under another environment than the one it speaks of.
+Fields are camelCase on the wire. Readers ignore unknown fields; writers never remove one. A subject is a function of
+the data, so an event cannot be filed under another environment than the one it speaks of.
 """
 
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Final, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
-from pydantic.alias_generators import to_camel
-
 from catalyst.events import subjects
 from catalyst.events.payload import Omitted, Verbatim
 from catalyst.model.names import Identity
 from catalyst.model.snapshot import Snapshot
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic.alias_generators import to_camel
 
 PREFIX: Final = "dev.catalyst."
 SCHEMA_BASE: Final = "https://catalyst.dev/schemas/"
@@ -90,9 +89,7 @@ class Head(Part):
 
     ref: str = Field(description="The branch's name.")
     sha: Sha
-    repository: str | None = Field(
-        default=None, description="Its repository's full name; absent when that was deleted."
-    )
+    repository: str | None = Field(default=None, description="Its repository's full name; absent when deleted.")
 
 
 class Base(Part):

@@ -9,9 +9,10 @@ the handler returns        → ack
           takes too long   → cancelled, as Retry
 ```
 
-Messages of one subject are handled one after the other. While a message waits or is handled the server hears `in_progress`
-every third of the consumer's ack_wait. nats-py's `fetch` does not survive a server restart, so the pull request is published
-by hand to an inbox of our own and repeated when a reconnect, a refusal or silence says that it is gone.
+Messages of one subject are handled one after the other. While a message waits or is handled the server hears
+`in_progress` every third of the consumer's ack_wait. nats-py's `fetch` does not survive a server restart, so the pull
+request is published by hand to an inbox of our own and repeated when a reconnect, a refusal or silence says that it
+is gone.
 """
 
 import asyncio
@@ -24,16 +25,15 @@ from datetime import timedelta
 from typing import Final
 
 import nats.errors
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
-
 from catalyst.events import tracing
 from catalyst.events.binding import decode
 from catalyst.events.errors import BusError, Reject, Retry
 from catalyst.events.event import Event
 from catalyst.events.topology import Consumer
 from catalyst.model.points import Points
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 logger = logging.getLogger(__name__)
 
@@ -44,12 +44,12 @@ HEARTBEAT: Final = 2.0
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 1.0
 HANDED_BACK: Final = 0.1
-"""Seconds until a message that we had no time for is delivered to somebody else. A nak without delay is repeated at once."""
+"""Seconds until a message we had no time for is delivered again. A nak without delay burns deliveries."""
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """An event as it was delivered. `delivered` is 1 the first time. `in_progress()` tells the server that work goes on."""
+    """An event as delivered. `delivered` is 1 the first time; `in_progress()` tells the server that work goes on."""
 
     event: Event
     stream: str
@@ -138,7 +138,7 @@ class Consumption:
     # Asking
 
     async def _top_up(self) -> None:
-        """Asks for as many messages as there are free hands; not for every single one while some are still asked for."""
+        """Asks for as many messages as there are free hands; in lots, while others are still asked for."""
         free = self._concurrency - len(self._in_flight) - self._asked
         if free <= 0 or (self._asked and free < self._concurrency // 2):
             return
@@ -256,7 +256,6 @@ class Consumption:
     async def _settle(self, message: Msg) -> None:
         """Handles one message and answers for it. Whatever cannot be answered is delivered again."""
         event: Event | None = None
-        delivered = message.metadata.num_delivered
         try:
             event = decode(message.data, message.headers or {}, subject=message.subject)
             await self._handle(event, message)
@@ -275,9 +274,7 @@ class Consumption:
             try:
                 await self._points(f"bus.acked:{self.consumer.name}")
             except Exception:
-                logger.exception(
-                    "failed after the acknowledgement", extra={**self._facts(message), "delivered": delivered}
-                )
+                logger.exception("failed after the acknowledgement", extra=self._facts(message))
 
     async def _handle(self, event: Event, message: Msg) -> None:
         metadata = message.metadata
@@ -349,7 +346,7 @@ class Consumption:
         if subscription is None or not self._client.is_connected:
             return
         try:
-            await subscription.drain()
+            await subscription.drain()  # type: ignore[no-untyped-call]
         except nats.errors.Error as exc:
             logger.warning("subscription not drained", extra={"consumer": self.name, "error": str(exc)})
 

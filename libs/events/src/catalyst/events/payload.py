@@ -21,37 +21,37 @@ class Verbatim:
     Parsing and writing 26 KB again costs 100 µs a webhook and could change it (a float's digits, a doubled key).
     """
 
-    __slots__ = ("_object", "_raw")
+    __slots__ = ("_document", "_raw")
 
     def __init__(self, raw: bytes | None = None, *, parsed: dict[str, Any] | None = None) -> None:
         """`raw`: the bytes of a JSON object, already known to be valid JSON. Or `parsed`: the object itself."""
         if (raw is None) == (parsed is None):
             raise TypeError("a Verbatim is made from raw bytes or from a parsed object, not from both")
         self._raw = raw
-        self._object = parsed
+        self._document = parsed
 
     @property
     def raw(self) -> bytes:
         """The JSON text, UTF-8."""
         if self._raw is None:
-            self._raw = orjson.dumps(self._object)
+            self._raw = orjson.dumps(self._document)
         return self._raw
 
     @property
-    def object(self) -> dict[str, Any]:
-        """The parsed object. Raises ValueError when the bytes are no JSON object."""
-        if self._object is None:
+    def document(self) -> dict[str, Any]:
+        """The parsed object. Raises ValueError or TypeError when the bytes are no JSON object."""
+        if self._document is None:
             parsed = orjson.loads(self.raw)
             if not isinstance(parsed, dict):
-                raise ValueError(f"expected a JSON object, found {type(parsed).__name__}")
-            self._object = parsed
-        return self._object
+                raise TypeError(f"expected a JSON object, found {type(parsed).__name__}")
+            self._document = parsed
+        return self._document
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Verbatim) and self.object == other.object
+        return isinstance(other, Verbatim) and self.document == other.document
 
     def __hash__(self) -> int:
-        return hash(orjson.dumps(self.object, option=orjson.OPT_SORT_KEYS))
+        return hash(orjson.dumps(self.document, option=orjson.OPT_SORT_KEYS))
 
     def __repr__(self) -> str:
         return f"Verbatim({len(self.raw)} bytes)"
@@ -64,7 +64,7 @@ class Verbatim:
         return core_schema.json_or_python_schema(
             json_schema=from_object,
             python_schema=core_schema.union_schema([core_schema.is_instance_schema(cls), from_object]),
-            serialization=core_schema.plain_serializer_function_ser_schema(lambda verbatim: verbatim.object),
+            serialization=core_schema.plain_serializer_function_ser_schema(lambda verbatim: verbatim.document),
         )
 
     @classmethod

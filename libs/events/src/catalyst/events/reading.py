@@ -1,7 +1,7 @@
 """Reading what is stored, without a consumer: batched direct gets and the subjects of a stream.
 
-A direct get asks the stream itself, needs no acknowledgement and leaves nothing behind on the server. Answers come in pages;
-a page ends with a status that says how many messages are left.
+A direct get asks the stream itself, needs no acknowledgement and leaves nothing behind on the server. Answers come in
+pages; a page ends with a status that says how many messages are left.
 """
 
 import asyncio
@@ -12,11 +12,10 @@ from typing import Any, Final
 
 import nats.errors
 import nats.js.errors
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-
 from catalyst.events.errors import Unread
 from catalyst.events.stored import Stored
+from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 PAGE: Final = 500
 """Messages a page at the most."""

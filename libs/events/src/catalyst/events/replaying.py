@@ -1,9 +1,9 @@
 """Replay: history in order, as fast as it can be read, with back-pressure.
 
-An ephemeral pull consumer without acknowledgements, as the NATS project's newer clients build their ordered consumer: what we
-do not ask for is not sent, so a slow reader bounds its own memory. (nats-py's ordered consumer answers flow control when a
-message is *received*; a slow reader's queue overflows and drops.) A gap, silence or a lost consumer begins anew after the last
-message that was seen.
+An ephemeral pull consumer without acknowledgements, as the NATS project's newer clients build their ordered consumer:
+what we do not ask for is not sent, so a slow reader bounds its own memory. (nats-py's ordered consumer answers flow
+control when a message is *received*; a slow reader's queue overflows and drops.) A gap, silence or a lost consumer
+begins anew after the last message that was seen.
 """
 
 import asyncio
@@ -16,12 +16,11 @@ from typing import Final
 
 import nats.errors
 import nats.js.errors
+from catalyst.events.errors import Unread
+from catalyst.events.stored import Stored
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
-
-from catalyst.events.errors import Unread
-from catalyst.events.stored import Stored
 
 logger = logging.getLogger(__name__)
 
@@ -186,9 +185,8 @@ def _asked_after(status: Msg, asked: int) -> int:
 
 
 def _stored(stream: str, message: Msg) -> tuple[Stored, int, int]:
-    """The message, its delivery's number, and how many are left after it: all from the subject that would answer it."""
-    # $JS.ACK.<stream>.<consumer>.<delivered>.<stream sequence>.<consumer sequence>.<nanoseconds>.<pending>, counted from
-    # behind where the server put domain and account before it (then a random token follows).
+    """The message, its delivery's number, and how many are left after it: all told by its reply subject."""
+    # $JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<nanoseconds>.<pending>
     tokens = message.reply.split(".")
     at = 2 if len(tokens) == 9 else 4
     stored = Stored(

@@ -7,8 +7,8 @@ audit.<team>.<project>.<environment>              audit.acme.shop.pr-42
 dead.<service>                                    dead.env-controller
 ```
 
-A token keeps `A-Z a-z 0-9 _ - ~`; every other byte of its UTF-8 form becomes `%XX`, so dots, spaces, slashes and wildcards
-in names can neither split a subject nor widen a filter.
+A token keeps `A-Z a-z 0-9 _ - ~`; every other byte of its UTF-8 form becomes `%XX`, so dots, spaces, slashes and
+wildcards in names can neither split a subject nor widen a filter.
 """
 
 from dataclasses import dataclass

@@ -1,18 +1,18 @@
 """One trace over every hop: W3C trace context goes out with each event and is taken up where the event is handled.
 
-A first delivery is a child of the publisher's span. A redelivery only *links* to it: it may come hours later, and several of
-them under one parent would tell a story that did not happen. Without an OpenTelemetry SDK all of this does nothing.
+A first delivery is a child of the publisher's span. A redelivery only *links* to it: it may come hours later, and
+several of them under one parent would tell a story that did not happen. Without an OpenTelemetry SDK all of this does
+nothing.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from catalyst.events.event import Event
 from opentelemetry import trace
 from opentelemetry.trace import Link, SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-
-from catalyst.events.event import Event
 
 _TRACER = trace.get_tracer("catalyst.events")
 _PROPAGATOR = TraceContextTextMapPropagator()
