@@ -247,7 +247,7 @@ class ContainerSettings(Spec):
     """Secrets and ConfigMaps whose keys all become variables."""
     resources: ResourceRequirements | None = None
     """What the container is promised and may use."""
-    volume_mounts: tuple[VolumeMount, ...] = keyed("mountPath", max_items=32)
+    volume_mounts: tuple[VolumeMount, ...] = keyed("mountPath", max_items=16)
     """Where volumes appear."""
 
 

@@ -142,11 +142,19 @@ def _structural(node: Json, definitions: Json) -> Json:
     if "properties" in node:
         properties = {name: _structural(child, definitions) for name, child in node["properties"].items()}
         structural["properties"] = properties
-    elif isinstance(node.get("additionalProperties"), dict):
-        structural["additionalProperties"] = _structural(node["additionalProperties"], definitions)
+    elif (values := _values(node)) is not None:
+        structural["additionalProperties"] = _structural(values, definitions)
     if "items" in node:
         structural["items"] = _structural(node["items"], definitions)
     return structural | _default(node)
+
+
+def _values(node: Json) -> Json | None:
+    """The schema of a map's values. Pydantic writes patternProperties where keys have a pattern, which CRDs lack: there
+    a CEL rule says it."""
+    by_pattern = node.get("patternProperties")
+    values = next(iter(by_pattern.values())) if by_pattern else node.get("additionalProperties")
+    return values if isinstance(values, dict) else None
 
 
 def _plain(node: Json, definitions: Json) -> Json:

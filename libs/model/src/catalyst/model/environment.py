@@ -3,11 +3,10 @@
 It lives in the namespace `<team>--<project>` and runs in `<team>--<project>--<environment>`.
 """
 
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from catalyst.model.containers import EnvVar, ResourceRequirements
 from catalyst.model.fields import (
@@ -81,7 +80,7 @@ class PullRequest(Spec):
     """Whether that is another repository than the project's."""
     draft: bool = False
     """Whether it is a draft."""
-    opened_at: datetime | None = None
+    opened_at: AwareDatetime | None = None
     """When it was opened or reopened last, by the forge's clock; with the commit it names one round of its life."""
     author: _Login | None = None
     """Who opened it."""
@@ -118,7 +117,7 @@ class CommitApproval(Spec):
     """The commit it is for; a newer one needs a new approval."""
     by: _Login
     """Who gave it."""
-    at: datetime
+    at: AwareDatetime
     """When."""
 
 
@@ -127,7 +126,7 @@ class Deletion(Spec):
 
     reason: DeletionReason
     """Why, in one word."""
-    at: datetime
+    at: AwareDatetime
     """When that happened."""
     evidence: _Sentence
     """What proves it: an event's id, a person, the expired date."""
@@ -176,7 +175,7 @@ class EnvironmentSpec(Spec):
     """Why nothing is made yet; what already exists stays."""
     approval: CommitApproval | None = None
     """Consent to run a fork's commit."""
-    expires_at: datetime | None = None
+    expires_at: AwareDatetime | None = None
     """When it is to go by itself."""
     deletion: Deletion | None = None
     """The recorded evidence that it is to go; once set, it stays."""
@@ -250,7 +249,7 @@ class RouteAnswer(Status):
 
     live: bool
     """Whether the host answers in public."""
-    at: datetime | None = None
+    at: AwareDatetime | None = None
     """When it said so."""
     reason: _Sentence | None = None
     """Why it does not."""
@@ -270,9 +269,9 @@ class Stage(Status):
 
     name: Annotated[str, Field(max_length=63, pattern="^[A-Z][A-Za-z0-9]*$")]
     """Which stage, in CamelCase."""
-    started_at: datetime
+    started_at: AwareDatetime
     """When it began."""
-    finished_at: datetime | None = None
+    finished_at: AwareDatetime | None = None
     """When it ended; absent while it runs."""
 
 

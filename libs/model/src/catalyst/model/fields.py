@@ -89,7 +89,7 @@ EnvName = Annotated[str, Field(max_length=256, min_length=1, pattern="^[A-Za-z_]
 
 Repository = Annotated[
     str,
-    Field(max_length=140, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_.][A-Za-z0-9_.-]*$"),
+    Field(max_length=140, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*/\.?[A-Za-z0-9_-][A-Za-z0-9_.-]*$"),
 ]
 """A repository as `owner/name`."""
 
@@ -127,7 +127,7 @@ RepositoryPath = Annotated[
         max_length=512,
         min_length=1,
         pattern=r"^[^-/\x00-\x1f\x7f\\][^\x00-\x1f\x7f\\]*$",
-        json_schema_extra=ruled(cel("!self.split('/').exists(part, part == '..')", _PATH_MESSAGE)),
+        json_schema_extra=ruled(cel("!('/' + self + '/').contains('/../')", _PATH_MESSAGE)),
     ),
     _refuse_unless(lambda text: ".." not in text.split("/"), _PATH_MESSAGE),
 ]

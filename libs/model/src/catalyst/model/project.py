@@ -395,7 +395,7 @@ class ProjectSpec(Spec):
             ),
             cel(
                 "!has(self.deployments) || self.deployments.all(deployment, !has(deployment.promoteFrom) || "
-                "self.deployments.exists(other, other.name != deployment.name && other.name == deployment.promoteFrom))",
+                "self.deployments.exists(other, other != deployment && other.name == deployment.promoteFrom))",
                 "every deployments[].promoteFrom must be the name of another deployment",
             ),
         )

@@ -9,10 +9,9 @@ Field names are snake_case here and camelCase in JSON. `parse` ignores unknown f
 exactly what was given: no None, and no default that nobody chose (the API server fills those in, owned by nobody).
 """
 
-from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from catalyst.model import labels
@@ -60,8 +59,8 @@ class ObjectMeta(Status):
     uid: str | None = None
     resource_version: str | None = None
     generation: int | None = None
-    creation_timestamp: datetime | None = None
-    deletion_timestamp: datetime | None = None
+    creation_timestamp: AwareDatetime | None = None
+    deletion_timestamp: AwareDatetime | None = None
     deletion_grace_period_seconds: int | None = None
     labels: dict[str, str] = Field(default_factory=dict)
     annotations: dict[str, str] = Field(default_factory=dict)
@@ -82,7 +81,7 @@ class Condition(Status):
     """Why and what to do about it, as a sentence for people."""
     observed_generation: Annotated[int, Field(ge=0)] | None = None
     """The metadata.generation this condition speaks of."""
-    last_transition_time: datetime
+    last_transition_time: AwareDatetime
     """When the status last changed."""
 
 

@@ -5,7 +5,8 @@ volatile: the same resource version gives the same snapshot.
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+
+from pydantic import AwareDatetime
 
 from catalyst.model.environment import (
     BuildQuestion,
@@ -45,7 +46,7 @@ class SnapshotPullRequest(Status):
     """Whether that is another repository than the project's."""
     draft: bool = False
     """Whether it is a draft."""
-    opened_at: datetime | None = None
+    opened_at: AwareDatetime | None = None
     """When it was opened last, by the forge's clock."""
     author: str | None = None
     """Who opened it."""
@@ -75,7 +76,7 @@ class SnapshotDeletion(Status):
 
     reason: DeletionReason
     """Why, in one word."""
-    at: datetime
+    at: AwareDatetime
     """When that happened."""
     evidence: str
     """What proves it."""
@@ -90,7 +91,7 @@ class Snapshot(Status):
     """The version of the resource this was taken from."""
     generation: int | None = None
     """The metadata.generation of the resource."""
-    created_at: datetime | None = None
+    created_at: AwareDatetime | None = None
     """When the resource was created."""
     identity: SnapshotIdentity
     """Which environment."""
@@ -112,7 +113,7 @@ class Snapshot(Status):
     """Who it belongs to."""
     desired_state: str = "Running"
     """Running or Sleeping."""
-    expires_at: datetime | None = None
+    expires_at: AwareDatetime | None = None
     """When it goes by itself."""
     deletion: SnapshotDeletion | None = None
     """Why it goes; also set while somebody deleted the resource itself."""
