@@ -1,8 +1,10 @@
-"""Address and credentials from kubernetes_asyncio: kubeconfig (certificates, tokens, exec plugins, OIDC) and in-cluster.
+"""Address and credentials from kubernetes_asyncio: kubeconfig (certificates, tokens, exec plugins, OIDC) and
+in-cluster.
 
-Only its `config` package is wanted. Importing it the usual way runs `kubernetes_asyncio.client.__init__`, which loads some
-800 modules of typed models that a dict-only client never touches: 73 MB and a second of every boot. So the parent packages
-stand in empty while it is imported, and are taken away again, so that a real import elsewhere still gets the real thing.
+Only its `config` package is wanted. Importing it the usual way runs `kubernetes_asyncio.client.__init__`, which loads
+some 800 modules of typed models that a dict-only client never touches: 73 MB and a second of every boot. So the
+parent packages stand in empty while it is imported, and are taken away again, so that a real import elsewhere still
+gets the real thing.
 """
 
 from __future__ import annotations
@@ -52,7 +54,8 @@ async def _from_kubeconfig(library: ModuleType, settings: KubeSettings, configur
         return
 
     async def refresh(current: Any) -> None:
-        # Returns at once while the plugin's own expirationTimestamp lies ahead; without one the token lives as long as we do.
+        # Returns at once while the plugin's own expirationTimestamp lies ahead; without one the token lives as long
+        # as we do.
         if hasattr(loader, "exec_plugin_expiry"):
             await loader.load_from_exec_plugin()
             current.api_key["BearerToken"] = loader.token

@@ -1,8 +1,8 @@
 """The Kubernetes client: dicts in, dicts out, one method a verb, every failure a KubeError.
 
-What it adds to HTTP: preconditions on every write that could hit the wrong object, a fence asked right before a write leaves,
-paging, and named points for fault injection. It never retries: a caller that re-reads and decides again is always right,
-a client that repeats a write is sometimes wrong.
+What it adds to HTTP: preconditions on every write that could hit the wrong object, a fence asked right before a write
+leaves, paging, and named points for fault injection. It never retries: a caller that re-reads and decides again is
+always right, a client that repeats a write is sometimes wrong.
 """
 
 from __future__ import annotations
@@ -63,8 +63,9 @@ class WatchEvent:
 class Kube:
     """One API server, one field manager, one right to write.
 
-    Points, awaited around every request: `kube.before:<verb>:<Kind>`, `kube.after:<verb>:<Kind>` with the verbs get, list,
-    watch, create, apply, apply-status, replace, patch, delete. `after` means the server has answered that it is done.
+    Points, awaited around every request: `kube.before:<verb>:<Kind>`, `kube.after:<verb>:<Kind>` with the verbs get,
+    list, watch, create, apply, apply-status, replace, patch, delete. `after` means the server has answered that it is
+    done.
     """
 
     def __init__(
@@ -119,7 +120,9 @@ class Kube:
         )
 
     def apart(self) -> Kube:
-        """The same connections, unfenced and without waiting for a turn: for the lease, whose renewal must not queue."""
+        """The same connections, unfenced and without waiting for a turn: for the lease, whose renewal must not
+        queue.
+        """
         return Kube(
             self._transport,
             field_manager=self.field_manager,
@@ -160,8 +163,8 @@ class Kube:
     ) -> AsyncGenerator[Page, None]:
         """Pages of at most `limit` objects, consistent with each other. Other tasks run between two pages.
 
-        `resource_version="0"` takes the server's cache in one piece (paging is then the server's choice). Raises Expired
-        when the server forgot the list's version before the last page was read (minutes): list again.
+        `resource_version="0"` takes the server's cache in one piece (paging is then the server's choice). Raises
+        Expired when the server forgot the list's version before the last page was read (minutes): list again.
         """
         query: dict[str, str] = {"limit": str(limit)}
         query |= _selectors(label_selector, field_selector)
@@ -194,8 +197,8 @@ class Kube:
     ) -> AsyncGenerator[WatchEvent, None]:
         """Changes since `resource_version`, bookmarks among them, until the server ends the stream after `seconds`.
 
-        The server sends a bookmark about every minute; a silence of 100 s counts as a dead connection. Raises Expired for
-        410, be it the HTTP status or an ERROR event, and Unavailable when the connection breaks.
+        The server sends a bookmark about every minute; a silence of 100 s counts as a dead connection. Raises Expired
+        for 410, be it the HTTP status or an ERROR event, and Unavailable when the connection breaks.
         """
         query = {
             "watch": "1",
@@ -240,10 +243,10 @@ class Kube:
     ) -> Manifest:
         """Server-side apply: the fields of `manifest` become ours, fields we applied before and left out now go away.
 
-        `uid` and `resource_version` are preconditions. Seen on 1.36: another uid of that name, a missing object with `uid`
-        given (so nothing is resurrected), and a stale resourceVersion are all Conflict. Without `force` a field that
-        another manager owns with another value is Conflict too, its `causes` naming the fields. Without preconditions a
-        missing object is created.
+        `uid` and `resource_version` are preconditions. Seen on 1.36: another uid of that name, a missing object with
+        `uid` given (so nothing is resurrected), and a stale resourceVersion are all Conflict. Without `force` a field
+        that another manager owns with another value is Conflict too, its `causes` naming the fields. Without
+        preconditions a missing object is created.
         """
         return await self._apply("apply", manifest, None, uid, resource_version, force=force, dry_run=dry_run)
 
@@ -255,11 +258,15 @@ class Kube:
         resource_version: str | None = None,
         force: bool = True,
     ) -> Manifest:
-        """Server-side apply of the status subresource: apiVersion, kind, metadata names and `status` are used. As `apply`."""
+        """Server-side apply of the status subresource: apiVersion, kind, metadata names and `status` are used. As
+        `apply`.
+        """
         return await self._apply("apply-status", manifest, "status", uid, resource_version, force=force, dry_run=False)
 
     async def replace(self, manifest: Manifest, *, subresource: str | None = None) -> Manifest:
-        """PUT of the whole object. `metadata.resourceVersion` (and uid, when there) in the manifest are preconditions: Conflict."""
+        """PUT of the whole object. `metadata.resourceVersion` (and uid, when there) in the manifest are
+        preconditions: Conflict.
+        """
         resource = _resource(manifest)
         path = resource.path(_namespace(manifest), manifest["metadata"]["name"], subresource)
         request = Request("PUT", f"{path}?{self._write_query(False)}", orjson.dumps(manifest))
@@ -273,9 +280,11 @@ class Kube:
         *,
         subresource: str | None = None,
     ) -> Manifest:
-        """PATCH. `ref.uid` and `ref.resource_version`, when set, are preconditions (Conflict): merged into the body, or `test`ed.
+        """PATCH. `ref.uid` and `ref.resource_version`, when set, are preconditions (Conflict): merged into the body,
+        or `test`ed.
 
-        `body` is an object for merge and strategic, a list of operations for json. Raises NotFound when there is no object.
+        `body` is an object for merge and strategic, a list of operations for json. Raises NotFound when there is no
+        object.
         """
         resource = resource_of(ref.api_version, ref.kind)
         guarded = _guarded(body, kind, ref)
@@ -291,10 +300,11 @@ class Kube:
         resource_version: str | None = None,
         propagation: Propagation = "Background",
     ) -> Manifest:
-        """DELETE of exactly this uid (and resourceVersion). Returns the object that is going, or a `Status` when it is gone.
+        """DELETE of exactly this uid (and resourceVersion). Returns the object that is going, or a `Status` when it
+        is gone.
 
-        Raises NotFound when nothing of that name is there, Conflict when it is another object or has changed. ValueError for
-        an empty uid: deleting by name alone is not offered.
+        Raises NotFound when nothing of that name is there, Conflict when it is another object or has changed.
+        ValueError for an empty uid: deleting by name alone is not offered.
         """
         if not uid:
             raise ValueError(f"uid of {ref.kind} {ref.name}: expected the uid of the object to delete, got nothing")
@@ -368,7 +378,9 @@ def _selectors(label_selector: str | None, field_selector: str | None) -> dict[s
 
 
 def _guarded(body: Any, kind: PatchKind, ref: Ref) -> Any:
-    """The body with the preconditions of `ref`. A json patch tests the uid and sets the resourceVersion, which the server compares."""
+    """The body with the preconditions of `ref`. A json patch tests the uid and sets the resourceVersion, which the
+    server compares.
+    """
     guards = {
         key: value for key, value in (("uid", ref.uid), ("resourceVersion", ref.resource_version)) if value is not None
     }

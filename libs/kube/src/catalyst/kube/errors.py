@@ -31,7 +31,9 @@ class Cause:
 
 
 class KubeError(Exception):
-    """A request failed. `status` is the HTTP status, 0 when there was no answer. `details` is `Status.details`, verbatim."""
+    """A request failed. `status` is the HTTP status, 0 when there was no answer. `details` is `Status.details`,
+    verbatim.
+    """
 
     def __init__(self, status: int, reason: str, message: str, details: dict[str, Any] | None = None) -> None:
         super().__init__(f"{status} {reason}: {message}" if status else f"{reason}: {message}")
@@ -72,7 +74,11 @@ class AlreadyExists(KubeError):
 
 
 class Conflict(KubeError):
-    """409: stale resourceVersion, another uid, or a field that belongs to another manager."""
+    """409: stale resourceVersion, another uid, or a field that belongs to another manager.
+
+    A patch or apply that names another uid than the object's is answered 422 "metadata.uid: field is immutable" [seen on
+    1.36]; it means the same precondition failed, so it is a Conflict too, with the server's status and reason kept.
+    """
 
 
 class Expired(KubeError):
@@ -117,12 +123,15 @@ def error_of(status: int, body: Any) -> KubeError:
     answer = body if isinstance(body, dict) else {}
     reason = str(answer.get("reason") or _reason_of(status))
     message = str(answer.get("message") or (body if isinstance(body, str) and body else reason))
-    return _class_of(status, reason)(status, reason, message, answer.get("details"))
+    details = answer.get("details") or {}
+    return _class_of(status, reason, details)(status, reason, message, details)
 
 
-def _class_of(status: int, reason: str) -> type[KubeError]:
+def _class_of(status: int, reason: str, details: dict[str, Any]) -> type[KubeError]:
     if reason == "AlreadyExists":
         return AlreadyExists
+    if status == 422 and any(cause.get("field") == "metadata.uid" for cause in details.get("causes") or ()):
+        return Conflict
     if status >= 500 or reason == "Timeout":
         return Unavailable
     return _BY_STATUS.get(status, KubeError)

@@ -6,10 +6,10 @@
                  │ no write starts │ cancelled and awaited  │ for 10 s on its own clock takes over
                  └─ a write begun just before ends (5 s request timeout) before 10 ─┘
 
-Validity counts from the *send* of a renewal, a candidate counts from the *receipt* of what it saw: whatever the network and
-the API server do in between, the leader's time is up first. No clock is compared with another machine's; the times in the
-Lease are for people. A process that was frozen finds its fence shut when it wakes; the one request that may already have
-passed it is stopped by the uid and resourceVersion that every write carries.
+Validity counts from the *send* of a renewal, a candidate counts from the *receipt* of what it saw: whatever the
+network and the API server do in between, the leader's time is up first. No clock is compared with another machine's;
+the times in the Lease are for people. A process that was frozen finds its fence shut when it wakes; the one request
+that may already have passed it is stopped by the uid and resourceVersion that every write carries.
 """
 
 from __future__ import annotations
@@ -73,8 +73,9 @@ class Elector:
         self._fence_after = min(renew_deadline, duration * (1 - _DRIFT) - kube.request_timeout)
         if not 0 < retry < self._fence_after or renew_deadline >= duration:
             raise ValueError(
-                f"lease {name}: expected 0 < retry < duration × 0.95 - request timeout and renew_deadline < duration, got "
-                f"retry {retry}, duration {duration}, renew_deadline {renew_deadline}, request timeout {kube.request_timeout}"
+                f"lease {name}: expected 0 < retry < duration × 0.95 - request timeout and renew_deadline < duration,"
+                f" got retry {retry}, duration {duration}, renew_deadline {renew_deadline},"
+                f" request timeout {kube.request_timeout}"
             )
         self._ref = Ref(LEASE.api_version, LEASE.kind, namespace, name)
         self.identity = identity
@@ -87,6 +88,7 @@ class Elector:
         self._points = points
         self._record: Manifest | None = None  # our record as last written, None while we hold nothing
         self._renewed_at = float("-inf")  # when the last successful renewal was sent
+        self._claim = ""  # the acquireTime we wrote last
         self._seen: _Seen | None = None
         self.leading = asyncio.Event()
 
@@ -106,10 +108,11 @@ class Elector:
     # The life of a candidate
 
     async def run(self, lead: Callable[[], Awaitable[None]]) -> None:
-        """Campaigns, leads, and campaigns again when the lease is lost. Returns when `lead` returns; its errors are raised.
+        """Campaigns, leads, and campaigns again when the lease is lost. Returns when `lead` returns; its errors are
+        raised.
 
-        `lead` runs as a task and must end soon after it is cancelled. Cancelling `run` stops the lead, then gives the lease
-        back, so a successor starts at its next look (`retry`). Raises LeadWouldNotStop.
+        `lead` runs as a task and must end soon after it is cancelled. Cancelling `run` stops the lead, then gives the
+        lease back, so a successor starts at its next look (`retry`). Raises LeadWouldNotStop.
         """
         while True:
             await self._acquire()
@@ -121,7 +124,7 @@ class Elector:
                 self._record = None
 
     async def _acquire(self) -> None:
-        while not await self._attempt():
+        while not await self._attempt():  # noqa: ASYNC110 (a lease is polled: there is nobody to wake us)
             await asyncio.sleep(self._retry * (0.8 + 0.4 * self._spread()))
 
     async def _attempt(self) -> bool:
@@ -139,7 +142,7 @@ class Elector:
 
     def _free(self, found: Manifest) -> bool:
         spec = found.get("spec") or {}
-        if not spec.get("holderIdentity"):
+        if not spec.get("holderIdentity") or self._is_ours(found):  # ours: lost or unanswered, and nothing leads now
             return True
         version = found["metadata"]["resourceVersion"]
         if self._seen is None or self._seen.resource_version != version:
@@ -164,86 +167,102 @@ class Elector:
 
     async def _led(self, lead: Callable[[], Awaitable[None]]) -> bool:
         """True when `lead` returned, False when the lease was lost. The leading task has ended in either case."""
-        task = asyncio.ensure_future(_coroutine(lead))
+        leading = asyncio.create_task(_coroutine(lead))
         renewing = asyncio.create_task(self._renew_until_lost())
         self.leading.set()
         logger.info("leading", extra={"lease": str(self._ref), "identity": self.identity})
         try:
-            await asyncio.wait({task, renewing}, return_when=asyncio.FIRST_COMPLETED)
-            lost = not task.done()
-        except asyncio.CancelledError:
-            await self._stopped(task)
-            raise
+            await asyncio.wait({leading, renewing}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            # Renewal goes on while the leading task winds down after a cancel; only then is the lease given back.
-            if not task.done():
-                await self._stopped(task)
-            lost_lease = renewing.done()
-            await _cancelled(renewing)
-            if not lost_lease:
+            # Renewal goes on while the leading task winds down; only then is the lease given back.
+            try:
+                await self._stopped(leading)
+            finally:
+                lost = renewing.done()
+                renewing.cancel()
+                await asyncio.wait({renewing})
+            if not lost:
                 await self._release()
         if lost:
             logger.warning("lease lost", extra={"lease": str(self._ref), "identity": self.identity})
-            if not task.cancelled():
-                task.result()
+            renewing.result()  # raises what only a bug can raise
+        if leading.cancelled():
             return False
-        task.result()
+        leading.result()
         return True
 
-    async def _stopped(self, task: asyncio.Future[None]) -> None:
-        """The leading task, cancelled and waited for, at most until somebody else may lead."""
-        task.cancel()
+    async def _stopped(self, leading: asyncio.Task[None]) -> None:
+        """Cancels the leading task and waits for its end, at most until somebody else may lead."""
         patience = max(0.0, self._renewed_at + self._duration - self._clock())
-        await asyncio.wait({task}, timeout=patience)
-        if not task.done():
-            raise LeadWouldNotStop(
-                f"{self.identity}: the leading task still runs {patience:.1f} s after its cancellation"
-            )
+        leading.cancel()
+        await asyncio.wait({leading}, timeout=patience)
+        if not leading.done():
+            raise LeadWouldNotStop(f"{self.identity}: the leading task runs on {patience:.1f} s after its cancellation")
 
     async def _renew_until_lost(self) -> None:
-        while (left := self._renewed_at + self._renew_deadline - self._clock()) > 0:
+        while (left := self._until_deadline()) > 0:
             await asyncio.sleep(min(self._retry, left))
             await self._points("lease.before-renew")
-            left = self._renewed_at + self._renew_deadline - self._clock()
-            if left <= 0:
+            if (left := self._until_deadline()) <= 0:
                 return
             try:
                 async with asyncio.timeout(left):
-                    if not await self._renewal():
+                    if not await self._renewed():
                         return
             except TimeoutError:
                 return
             await self._points("lease.renewed")
 
-    async def _renewal(self) -> bool:
-        """One renewal. False when another holds the lease; an unanswered one leaves the deadline running."""
-        assert self._record is not None
+    def _until_deadline(self) -> float:
+        return self._renewed_at + self._renew_deadline - self._clock()
+
+    async def _renewed(self) -> bool:
+        """One renewal. False when another holds the lease; one that got no answer leaves the deadline running."""
+        if self._record is None:
+            return False
         if await self._written(self._dated(self._record), self._kube.replace):
             return True
         try:
             found = await self._kube.get(self._ref)
-        except KubeError:
+        except KubeError as error:
+            logger.warning("lease cannot be read", extra={"lease": str(self._ref), "error": str(error)})
             return True
-        if (found.get("spec") or {}).get("holderIdentity") != self.identity:
-            return False
-        self._record = found  # an earlier renewal whose answer was lost did arrive: continue from its version
-        return True
+        # Ours still: an earlier renewal whose answer was lost did arrive, so the next one continues from its version.
+        self._record = found if self._is_ours(found) else None
+        return self._record is not None
 
     async def _release(self) -> None:
-        """Gives the lease back, so that a successor need not wait. Failing is harmless: the lease runs out by itself."""
-        if self._record is None:
-            return
-        record = self._dated(self._record)
-        record["spec"]["holderIdentity"] = ""
-        self._record = None  # no write of ours may follow the release
+        """Gives the lease back, so that a successor need not wait. Failing is harmless: the lease runs out by
+        itself.
+        """
+        record, self._record = self._record, None  # shuts the fence: no write of ours may follow the release
         try:
-            await self._kube.replace(record)
+            if record is not None:
+                await self._given_back(record)
         except KubeError as error:
             logger.warning("lease not released", extra={"lease": str(self._ref), "error": str(error)})
-            return
+
+    async def _given_back(self, record: Manifest) -> None:
+        try:
+            await self._kube.replace(self._vacated(record))
+        except Conflict:
+            found = await self._kube.get(self._ref)
+            if not self._is_ours(found):
+                return
+            await self._kube.replace(self._vacated(found))  # the last renewal was cut short, but had arrived
         await self._points("lease.released")
 
     # The record
+
+    def _is_ours(self, found: Manifest) -> bool:
+        """Written by this elector: the time of acquisition tells it from another process that uses our identity."""
+        spec = found.get("spec") or {}
+        return spec.get("holderIdentity") == self.identity and spec.get("acquireTime") == self._claim
+
+    def _vacated(self, record: Manifest) -> Manifest:
+        dated = self._dated(record)
+        dated["spec"]["holderIdentity"] = ""
+        return dated
 
     def _fresh(self) -> Manifest:
         metadata = {"namespace": self._ref.namespace, "name": self._ref.name}
@@ -259,6 +278,7 @@ class Elector:
             "acquireTime": record["spec"]["renewTime"],
             "leaseTransitions": int(spec.get("leaseTransitions") or 0) + 1,
         }
+        self._claim = record["spec"]["acquireTime"]
         return record
 
     def _dated(self, record: Manifest) -> Manifest:
@@ -272,8 +292,3 @@ class Elector:
 
 async def _coroutine(lead: Callable[[], Awaitable[None]]) -> None:
     await lead()
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait({task})

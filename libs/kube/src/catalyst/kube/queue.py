@@ -4,8 +4,8 @@
      │          ▲                                                │
      └─after──▶ delayed          an add meanwhile marks it dirty ┘ and it waits again
 
-As in client-go: a key waits once however often it is added, and is never processed twice at the same time. Only the event
-loop's clock is used, so all of it runs on virtual time. Not thread-safe: one loop, one queue.
+As in client-go: a key waits once however often it is added, and is never processed twice at the same time. Only the
+event loop's clock is used, so all of it runs on virtual time. Not thread-safe: one loop, one queue.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ OnError = Callable[[K, Exception, float], None]
 
 
 class Queue(Generic[K]):
-    """See the module. For metrics: `depth`, `delayed`, `processing`, `failing`, `oldest`; counters `added`, `retried`."""
+    """See the module. For metrics: `depth`, `delayed`, `processing`, `failing`, `oldest`; counters `added`,
+    `retried`.
+    """
 
     def __init__(
         self,
@@ -72,7 +74,9 @@ class Queue(Generic[K]):
         spread: Callable[[], float] = random.random,
         on_error: OnError[K] | None = None,
     ) -> None:
-        """`spread` gives numbers in [0, 1). `on_error(key, error, delay)` hears of workers that raised; else they are logged."""
+        """`spread` gives numbers in [0, 1). `on_error(key, error, delay)` hears of workers that raised; else they are
+        logged.
+        """
         self._backoff = backoff
         self._spread = spread
         self._on_error = on_error or _log
@@ -129,7 +133,8 @@ class Queue(Generic[K]):
     # Putting in
 
     def add(self, key: K, *, after: float = 0.0, priority: int = NORMAL) -> None:
-        """Have `key` processed, not before `after` seconds. The earliest of several delays and the lowest priority count.
+        """Have `key` processed, not before `after` seconds. The earliest of several delays and the lowest priority
+        count.
 
         After `shutdown` nothing is taken any more.
         """
@@ -228,8 +233,8 @@ class Queue(Generic[K]):
     async def run(self, worker: Callable[[K], Awaitable[None]], concurrency: int) -> None:
         """Processes keys, `concurrency` at once, until `shutdown` or cancelled.
 
-        A worker that returns has succeeded (unless it called `retry` itself); one that raises is retried with backoff and
-        the error reported. Cancelled workers leave their keys waiting for the next `run`.
+        A worker that returns has succeeded (unless it called `retry` itself); one that raises is retried with backoff
+        and the error reported. Cancelled workers leave their keys waiting for the next `run`.
         """
         async with asyncio.TaskGroup() as group:
             for _ in range(concurrency):
@@ -238,8 +243,8 @@ class Queue(Generic[K]):
     async def shutdown(self, *, drain: bool = True) -> None:
         """Takes no more keys and returns when nothing is under way. Delayed keys are dropped.
 
-        With `drain` the waiting keys are still processed; without, they are dropped too. Either way a successor that lists
-        the world afresh finds them again.
+        With `drain` the waiting keys are still processed; without, they are dropped too. Either way a successor that
+        lists the world afresh finds them again.
         """
         self._stopping = True
         self._due.clear()

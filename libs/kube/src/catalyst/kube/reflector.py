@@ -1,11 +1,13 @@
-"""A mirror of one kind: list, then watch, for ever. What changed is told to callbacks; what is kept is up to `transform`.
+"""A mirror of one kind: list, then watch, for ever. What changed is told to callbacks; what is kept is up to
+`transform`.
 
     list (pages) ──▶ diff with the store ──▶ synced ──▶ watch ──▶ ADDED, MODIFIED, DELETED, BOOKMARK ──▶ watch again
          ▲                                               │ 410, as HTTP status or as ERROR event
          └──────────────── backoff ◀─────────────────────┘ and broken connections (those continue the watch)
 
-No change is lost: a watch continues from the last resourceVersion seen (bookmarks keep it young), and after a relist the
-difference to the store is told, deletions included. Intermediate states may be skipped, as everywhere in Kubernetes.
+No change is lost: a watch continues from the last resourceVersion seen (bookmarks keep it young), and after a relist
+the difference to the store is told, deletions included. Intermediate states may be skipped, as everywhere in
+Kubernetes.
 """
 
 from __future__ import annotations
@@ -27,32 +29,51 @@ Key = tuple[str, str]
 """Namespace ("" for cluster-wide objects) and name."""
 
 OnChange = Callable[[Manifest | None, Manifest | None], None]
-"""Told (old, new): (None, new) appeared, (old, new) changed, (old, None) is gone. Synchronous; must be quick; mostly enqueues."""
+"""Told (old, new): (None, new) appeared, (old, new) changed, (old, None) is gone. Synchronous; must be quick; mostly
+enqueues.
+"""
 
 Transform = Callable[[Manifest], Manifest]
 
+_BACKOFF = Backoff(base=0.1, cap=10.0)
 _BREATH = 200  # objects of a list handled before other tasks get a turn
 
 
 class Store:
-    """The objects as last seen, after `transform`. Read-only for everybody but the reflector; do not change what it returns."""
+    """The objects as last seen, after `transform`. Read-only for everybody but the reflector; do not change what it
+    returns.
+    """
 
     def __init__(self) -> None:
-        self._objects: dict[Key, Manifest] = {}
+        self._objects: dict[str, dict[str, Manifest]] = {}
 
     def get(self, namespace: str, name: str) -> Manifest | None:
         """The object, or None."""
-        return self._objects.get((namespace, name))
+        return self._objects.get(namespace, {}).get(name)
+
+    def within(self, namespace: str) -> list[Manifest]:
+        """All objects of one namespace."""
+        return list(self._objects.get(namespace, {}).values())
 
     def keys(self) -> list[Key]:
         """All keys, as a copy."""
-        return list(self._objects)
+        return [(namespace, name) for namespace, objects in self._objects.items() for name in objects]
 
     def __iter__(self) -> Iterator[Manifest]:
-        return iter(list(self._objects.values()))
+        return iter([found for objects in self._objects.values() for found in objects.values()])
 
     def __len__(self) -> int:
-        return len(self._objects)
+        return sum(len(objects) for objects in self._objects.values())
+
+    def _put(self, key: Key, manifest: Manifest) -> None:
+        self._objects.setdefault(key[0], {})[key[1]] = manifest
+
+    def _pop(self, key: Key) -> Manifest | None:
+        objects = self._objects.get(key[0], {})
+        found = objects.pop(key[1], None)
+        if not objects:
+            self._objects.pop(key[0], None)
+        return found
 
 
 def as_is(manifest: Manifest) -> Manifest:
@@ -74,10 +95,12 @@ class Reflector:
         transform: Transform = as_is,
         on_change: OnChange | None = None,
         watch_seconds: float = 300.0,
-        backoff: Backoff = Backoff(base=0.1, cap=10.0),
+        backoff: Backoff = _BACKOFF,
         spread: Callable[[], float] = random.random,
     ) -> None:
-        """`watch_seconds`: each watch lasts this long to twice as long, so that a thousand of them do not renew together."""
+        """`watch_seconds`: each watch lasts this long to twice as long, so that a thousand of them do not renew
+        together.
+        """
         self._kube = kube
         self._resource = resource
         self._namespace = namespace
@@ -99,8 +122,26 @@ class Reflector:
         """Also tell `callback`. It hears of nothing that is already in the store: subscribe before `run`."""
         self._callbacks.append(callback)
 
+    def learn(self, manifest: Manifest) -> None:
+        """Take in what a write of our own answered, so that the next look already sees it. Nobody is told: the writer
+        knows.
+
+        The watch brings it again and is ignored then, as is everything older.
+        """
+        key, new = _key(manifest), self._transform(manifest)
+        if not _is_older(new, self.store.get(*key)):
+            self.store._put(key, new)  # noqa: SLF001 (the one writer)
+
+    def unlearn(self, namespace: str, name: str, uid: str) -> None:
+        """Take in that a delete of our own removed the object at once."""
+        found = self.store.get(namespace, name)
+        if found is not None and found["metadata"].get("uid") == uid:
+            self.store._pop((namespace, name))  # noqa: SLF001 (the one writer)
+
     async def run(self) -> None:
-        """Until cancelled. Errors are reported (`last_error`, log) and retried with backoff; `synced` stays set once set."""
+        """Until cancelled. Errors are reported (`last_error`, log) and retried with backoff; `synced` stays set once
+        set.
+        """
         while True:
             try:
                 if self._version is None:
@@ -179,15 +220,15 @@ class Reflector:
 
     def _keep(self, manifest: Manifest) -> Key:
         key = _key(manifest)
-        old, new = self.store._objects.get(key), self._transform(manifest)  # noqa: SLF001 (the one writer)
-        if old is not None and _version(old) == _version(new):
+        old, new = self.store.get(*key), self._transform(manifest)
+        if _is_older(new, old):
             return key
-        self.store._objects[key] = new  # noqa: SLF001
+        self.store._put(key, new)  # noqa: SLF001 (the one writer)
         self._tell(old, new)
         return key
 
     def _drop(self, key: Key, last: Manifest | None = None) -> None:
-        old = self.store._objects.pop(key, None)  # noqa: SLF001
+        old = self.store._pop(key)  # noqa: SLF001 (the one writer)
         if old is not None:
             self._tell(self._transform(last) if last else old, None)
 
@@ -201,6 +242,12 @@ def _key(manifest: Manifest) -> Key:
     return metadata.get("namespace", ""), metadata["name"]
 
 
-def _version(manifest: Manifest) -> tuple[str | None, str | None]:
-    metadata = manifest["metadata"]
-    return metadata.get("uid"), metadata.get("resourceVersion")
+def _is_older(new: Manifest, old: Manifest | None) -> bool:
+    """Whether `new` is nothing new: the same life of the object at the same or an earlier version.
+
+    resourceVersions of one resource are ordered, and since Kubernetes 1.35 documented as comparable integers.
+    """
+    if old is None:
+        return False
+    before, after = old["metadata"], new["metadata"]
+    return before.get("uid") == after.get("uid") and int(after["resourceVersion"]) <= int(before["resourceVersion"])

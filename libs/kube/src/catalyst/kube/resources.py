@@ -22,7 +22,8 @@ class Resource:
     def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
         """`/api/v1/namespaces/a/secrets/b`. Without a namespace: the collection over all namespaces.
 
-        Raises ValueError when an object of a namespaced kind is named without its namespace, or a segment could leave the path.
+        Raises ValueError when an object of a namespaced kind is named without its namespace, or a segment could leave
+        the path.
         """
         group = "/api/" if "/" not in self.api_version else "/apis/"
         parts = [group + self.api_version]

@@ -19,6 +19,7 @@ def shard_of(key: str, shards: int) -> int:
 def lease_name(base: str, shard: int, shards: int) -> str:
     """The Lease of a shard: `env-controller` alone, `env-controller-2-of-4` among four. The count is part of the name.
 
-    So two replicas configured with different counts hold different leases and are seen, instead of silently overlapping.
+    So two replicas configured with different counts hold different leases and are seen, instead of silently
+    overlapping.
     """
     return base if shards == 1 else f"{base}-{shard}-of-{shards}"

@@ -49,7 +49,7 @@ class Transport:
         configuration = await load_configuration(settings)
         context = await asyncio.to_thread(ssl_context, configuration)
         connector = aiohttp.TCPConnector(
-            limit=0,  # the client bounds what is in flight; a queue here would delay requests after their fence was asked
+            limit=0,  # the client bounds what is in flight; a queue here would come after the fence
             ssl=context if context is not None else True,
             keepalive_timeout=_KEEPALIVE,
         )
@@ -78,7 +78,7 @@ class Transport:
         timeout = aiohttp.ClientTimeout(total=seconds)
         try:
             async with self._open(request, credentials, timeout) as response:
-                body = await response.read()
+                body: bytes = await response.read()
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise _unavailable(request, error, seconds) from error
         if response.status >= 300:
@@ -88,7 +88,9 @@ class Transport:
     async def lines(
         self, request: Request, credentials: str | None, *, connect_seconds: float, idle_seconds: float
     ) -> AsyncGenerator[bytes, None]:
-        """The lines of a streamed answer. A silence longer than `idle_seconds` means the connection is dead: Unavailable."""
+        """The lines of a streamed answer. A silence longer than `idle_seconds` means the connection is dead:
+        Unavailable.
+        """
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds, sock_read=idle_seconds)
         try:
             async with self._open(request, credentials, timeout) as response:

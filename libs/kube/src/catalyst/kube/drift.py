@@ -1,0 +1,154 @@
+"""Did somebody else change what we applied? Answered from managedFields alone, so a metadata-only watch is enough.
+Pure.
+
+The API server books every field to the managers that set it. We apply with `force`, so:
+
+    a field of ours was changed      it is booked to the other manager, and no longer to us
+    a field was added beside ours    it is booked to the other manager alone
+    a field of ours was removed      it is booked to nobody: seen only by comparing with the manifest
+    the same value set by another    it is booked to both: no drift, the world is as we want it
+    status (a subresource, or `status` of a kind without one), a label or annotation that is not ours    not our
+    business
+
+After a drift, `apply` again; a field that was *added* survives that, because it was never ours: when `drifted` still
+says so of the answer, `replace` the object by the manifest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import orjson
+from catalyst.model.manifest import Manifest
+
+Fields = Mapping[str, Any]
+"""A `fieldsV1` tree: `f:<name>` a field, `k:{…}` and `v:…` list items, `i:<n>` an index, `.` the node itself; {} is a
+leaf.
+"""
+
+RESERVED = ("catalyst.dev/", "pod-security.kubernetes.io/")
+"""Prefixes of labels and annotations that nobody but us may set on what we apply."""
+
+
+def drifted(metadata: Mapping[str, Any], manager: str, manifest: Manifest | None = None) -> bool:
+    """Whether the object with this `metadata` (managedFields included) is no longer as `manager` applied it.
+
+    True when our entry is missing, when another manager owns a field outside metadata and status that we do not own,
+    or one of our labels or annotations. With `manifest`, the one last applied, also when a field in it is no longer
+    ours: that is the only trace of a removal.
+    """
+    ours = owned(metadata, manager)
+    if ours is None:
+        return True
+    if any(
+        _reaches_beyond(_spec(fields), _spec(ours)) or _took_reserved(fields, ours)
+        for fields in _foreign(metadata, manager)
+    ):
+        return True
+    return manifest is not None and not _covers(ours, manifest)
+
+
+def owned(metadata: Mapping[str, Any], manager: str) -> Fields | None:
+    """The fields that `manager` owns by server-side apply; None when it never applied, or lost every field."""
+    for entry in metadata.get("managedFields") or ():
+        if entry["manager"] == manager and entry["operation"] == "Apply" and not entry.get("subresource"):
+            fields: Fields = entry.get("fieldsV1") or {}
+            return fields
+    return None
+
+
+class Slim:
+    """A transform for metadata-only caches: what drift and ownership need, about 1 KB an object instead of 4.
+
+    managedFields keep everything but their times, and equal ones are shared: the children of a thousand environments
+    have the same few. Annotations are dropped except ours.
+    """
+
+    def __init__(self) -> None:
+        self._shared: dict[bytes, Any] = {}
+
+    def __call__(self, manifest: Manifest) -> Manifest:
+        """apiVersion, kind and the slim metadata."""
+        metadata = manifest["metadata"]
+        slim = {key: metadata[key] for key in _KEPT if key in metadata}
+        annotations = {
+            key: value for key, value in (metadata.get("annotations") or {}).items() if key.startswith(RESERVED)
+        }
+        if annotations:
+            slim["annotations"] = annotations
+        slim["managedFields"] = self._share([_timeless(entry) for entry in metadata.get("managedFields") or ()])
+        slim["labels"] = self._share(metadata.get("labels") or {})
+        return {"apiVersion": manifest["apiVersion"], "kind": manifest["kind"], "metadata": slim}
+
+    def _share(self, value: Any) -> Any:
+        return self._shared.setdefault(orjson.dumps(value), value)
+
+
+_KEPT = (
+    "namespace",
+    "name",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "deletionTimestamp",
+    "ownerReferences",
+    "finalizers",
+)
+
+
+def _timeless(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if key not in ("time", "fieldsType", "apiVersion")}
+
+
+def _foreign(metadata: Mapping[str, Any], manager: str) -> Iterator[Fields]:
+    """The fields of everybody else. Our own writes outside apply (a replace after a drift) are not foreign."""
+    for entry in metadata.get("managedFields") or ():
+        if entry["manager"] != manager and entry.get("subresource") != "status":
+            yield entry.get("fieldsV1") or {}
+
+
+def _spec(fields: Fields) -> Fields:
+    return {key: value for key, value in fields.items() if key not in ("f:metadata", "f:status")}
+
+
+def _took_reserved(fields: Fields, ours: Fields) -> bool:
+    for part in ("f:labels", "f:annotations"):
+        taken = (fields.get("f:metadata") or {}).get(part) or {}
+        mine = (ours.get("f:metadata") or {}).get(part) or {}
+        if any(key.removeprefix("f:").startswith(RESERVED) and key not in mine for key in taken):
+            return True
+    return False
+
+
+def _reaches_beyond(theirs: Fields, ours: Fields) -> bool:
+    """Whether `theirs` holds a field that `ours` does not. A leaf of ours owns everything below it."""
+    for key, value in theirs.items():
+        if key == ".":
+            continue
+        mine = ours.get(key)
+        if mine is None:
+            return True
+        if mine and _reaches_beyond(value, mine):
+            return True
+    return False
+
+
+_IDENTITY = ("apiVersion", "kind")
+_UNOWNED = ("name", "namespace", "uid", "resourceVersion", "managedFields", "generation", "creationTimestamp")
+
+
+def _covers(fields: Fields, manifest: Manifest) -> bool:
+    """Whether every field of the manifest is in the tree. List items are not compared: only a schema could tell their
+    keys.
+    """
+    wanted = {key: value for key, value in manifest.items() if key not in (*_IDENTITY, "status")}
+    wanted["metadata"] = {key: value for key, value in (manifest.get("metadata") or {}).items() if key not in _UNOWNED}
+    return all(_holds(fields.get(f"f:{key}"), value) for key, value in wanted.items())
+
+
+def _holds(node: Fields | None, value: Any) -> bool:
+    if isinstance(value, dict) and node:
+        return all(_holds(node.get(f"f:{key}"), item) for key, item in value.items())
+    # {} is a leaf; a map or list without content may be booked to nobody
+    return node is not None or value in ({}, [], None)
