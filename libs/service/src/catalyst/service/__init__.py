@@ -9,5 +9,17 @@ from catalyst.service.http import serving
 from catalyst.service.lifecycle import Check, Lifecycle
 from catalyst.service.run import Main, run
 from catalyst.service.settings import BadSettings, ServiceSettings, load, secrets_in
+from catalyst.service.telemetry import exporting
 
-__all__ = ["BadSettings", "Check", "Lifecycle", "Main", "ServiceSettings", "load", "run", "secrets_in", "serving"]
+__all__ = [
+    "BadSettings",
+    "Check",
+    "Lifecycle",
+    "Main",
+    "ServiceSettings",
+    "exporting",
+    "load",
+    "run",
+    "secrets_in",
+    "serving",
+]

@@ -38,15 +38,19 @@ class Telemetry:
         self.meter_provider.shutdown()
 
 
+def exporting(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether spans go somewhere."""
+    return bool(environ.get(OTLP_ENDPOINT))
+
+
 def telemetry(service: str, version: str, environ: Mapping[str, str] = os.environ) -> Telemetry:
     """Providers for one process. Pure of global effects: `install` makes them the process's own."""
-    exporting = bool(environ.get(OTLP_ENDPOINT))
     resource = Resource.create({"service.name": service, "service.version": version, "service.namespace": "catalyst"})
     registry = CollectorRegistry()
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
     readers: list[MetricReader] = [PrometheusMetricReader(scope_info_enabled=False, registry=registry)]
-    if exporting:
+    if exporting(environ):
         readers.append(PeriodicExportingMetricReader(OTLPMetricExporter()))
         tracer_provider = TracerProvider(resource=resource)
         tracer_provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))

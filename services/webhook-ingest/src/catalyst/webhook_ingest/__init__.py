@@ -1,0 +1,1 @@
+"""webhook-ingest: the forge's world in, facts out. It decides nothing about environments."""
