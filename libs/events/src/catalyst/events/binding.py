@@ -88,8 +88,8 @@ def decode(body: bytes, headers: Mapping[str, str] | None = None, *, subject: st
     """The event of a body. With `headers` the content type is checked, with `subject` that it arrived where it belongs.
 
     Raises:
-        Reject: wrong content type, invalid JSON, a missing attribute, an unknown type, data that does not fit its schema
-            (the field is named), or a subject that belongs to another thing than the one the data speaks of.
+        Reject: wrong content type, invalid JSON, a missing attribute, an unknown type, data that does not fit its
+            schema (the field is named), or a subject that belongs to another thing than the one the data speaks of.
     """
     if headers is not None:
         _check_content_type(headers)

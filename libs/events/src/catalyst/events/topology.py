@@ -57,14 +57,19 @@ class Budget:
     dead: int = 1 * GIB
     replicas: int = 1
 
+    @property
+    def total(self) -> int:
+        """Bytes of all streams together."""
+        return self.scm + self.events + self.state + self.audit + self.dead
+
 
 @dataclass(frozen=True, slots=True)
 class Consumer:
     """One service's durable place in a stream.
 
-    `backoff`: seconds until a message that nobody acknowledged is delivered again, by delivery; the first is also how long a
-    handler may take. It replaces NATS' ack_wait, and the last one repeats. `double_ack`: wait until the server confirms the
-    acknowledgement, where a repeat costs.
+    `backoff`: seconds until a message that nobody acknowledged is delivered again, by delivery; the first is also how
+    long a handler may take. It replaces NATS' ack_wait, and the last one repeats. `double_ack`: wait until the server
+    confirms the acknowledgement, where a repeat costs.
     """
 
     stream: str
@@ -161,7 +166,6 @@ def streams(budget: Budget | None = None) -> tuple[StreamConfig, ...]:
             sources=[StreamSource(name=EVENTS, filter_subject=STATE_FILTER)],
             max_msgs_per_subject=1,
             max_age=0,
-            discard=DiscardPolicy.OLD,  # of a subject's own older message; `new` would refuse the newer one
         ),
         stream(AUDIT, budget.audit, "One record per operation by a principal", ["audit.>"]).evolve(
             max_age=0, deny_delete=True, deny_purge=True

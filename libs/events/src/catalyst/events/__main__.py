@@ -1,0 +1,83 @@
+"""`python -m catalyst.events`: the operator's tool for keys, the server's configuration and the topology."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import nats
+import nats.errors
+from catalyst.events.applying import Change, apply
+from catalyst.events.errors import BusError
+from catalyst.events.keys import read_public_keys, write_keys
+from catalyst.events.server import nats_server_config
+from catalyst.events.users import OPERATOR, inbox_prefix, users
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command. 0: done; 1: `check` found a difference; 2: it could not be done, and why."""
+    options = _parser().parse_args(arguments)
+    try:
+        match options.command:
+            case "keys":
+                public = write_keys(options.folder, [user.name for user in users()])
+                print(f"{len(public)} seeds and users.json in {options.folder}")
+            case "server-config":
+                public_keys = read_public_keys(options.keys) if options.keys else None
+                print(
+                    nats_server_config(
+                        store_dir=options.store, port=options.port, host=options.host, public_keys=public_keys
+                    ),
+                    end="",
+                )
+            case command:
+                changes = asyncio.run(_topology(options.url, options.seed, dry=command == "check"))
+                print(*changes, sep="\n")
+                return int(command == "check" and any(change.action != "keep" for change in changes))
+    except (BusError, OSError, ValueError, nats.errors.Error) as exc:
+        print(f"catalyst.events {options.command}: {exc or type(exc).__name__}", file=sys.stderr)
+        return 2
+    return 0
+
+
+async def _topology(url: str, seed: Path | None, *, dry: bool) -> list[Change]:
+    async def told(_error: Exception) -> None:
+        """What fails is raised where it was asked for."""
+
+    client = await nats.connect(
+        url,
+        name=OPERATOR,
+        nkeys_seed=str(seed) if seed else None,
+        inbox_prefix=inbox_prefix(OPERATOR),
+        allow_reconnect=False,
+        error_cb=told,
+    )
+    try:
+        return await apply(client.jetstream(), dry=dry)
+    finally:
+        await client.close()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m catalyst.events", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (
+        ("apply", "make streams and consumers match"),
+        ("check", "say what differs; exit 1 if anything"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("--url", default="nats://127.0.0.1:4222")
+        command.add_argument("--seed", type=Path, help="the operator's seed file")
+    keys = commands.add_parser("keys", help="write a seed file for every user that has none, and users.json")
+    keys.add_argument("folder", type=Path)
+    config = commands.add_parser("server-config", help="print nats-server's configuration")
+    config.add_argument("--store", type=Path, required=True, help="folder for the streams")
+    config.add_argument("--keys", type=Path, help="users.json; without it anyone may do anything")
+    config.add_argument("--port", type=int, default=4222)
+    config.add_argument("--host", default="127.0.0.1")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

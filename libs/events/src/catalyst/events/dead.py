@@ -1,0 +1,61 @@
+"""The dead: what nobody could handle, from our own letters and from the server's advisories. Pure.
+
+A consumer that rejects writes a letter with the reason and then terminates the message; the server reports that
+termination too. The advisory says less, so it is dropped when a letter for the same (stream, consumer, sequence) is
+there. What remains are messages that killed their handler until the server gave up.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+from catalyst.events.catalogue import DeadLetter
+from catalyst.events.errors import Reject
+from catalyst.events.stored import Stored
+from catalyst.events.topology import ADVISORY, MAX_DELIVERIES
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """One message that needs a person. `letter`: its consumer could still say why; `entry`: where DEAD keeps it."""
+
+    stream: str
+    consumer: str
+    sequence: int
+    reason: str
+    entry: Stored
+    letter: DeadLetter | None = None
+
+
+GIVEN_UP: Final = "the server gave up: delivered as often as allowed and never answered for"
+TERMINATED: Final = "terminated without a letter"
+UNREADABLE: Final = "an entry of DEAD that is neither a letter nor an advisory"
+
+
+def dead(entries: Iterable[Stored]) -> list[Dead]:
+    """What stands in DEAD, oldest first, each message once a consumer."""
+    letters: dict[tuple[str, str, int], Dead] = {}
+    advisories: dict[tuple[str, str, int], Dead] = {}
+    unreadable: list[Dead] = []
+    for entry in entries:
+        found = _read(entry)
+        if found is None:
+            unreadable.append(Dead(entry.stream, "", entry.sequence, UNREADABLE, entry))
+        else:
+            (letters if found.letter else advisories).setdefault((found.stream, found.consumer, found.sequence), found)
+    return sorted([*unreadable, *{**advisories, **letters}.values()], key=lambda one: one.entry.sequence)
+
+
+def _read(entry: Stored) -> Dead | None:
+    try:
+        if entry.subject.startswith(f"{ADVISORY}."):
+            document = orjson.loads(entry.data)
+            reason = GIVEN_UP if entry.subject.startswith(f"{MAX_DELIVERIES}.") else TERMINATED
+            return Dead(document["stream"], document["consumer"], document["stream_seq"], reason, entry)
+        letter = entry.event().data
+    except (Reject, ValueError, KeyError, TypeError):
+        return None
+    if not isinstance(letter, DeadLetter):
+        return None
+    return Dead(letter.stream, letter.consumer, letter.sequence, letter.reason, entry, letter)

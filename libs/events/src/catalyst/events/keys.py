@@ -1,0 +1,59 @@
+"""Users' nkeys: a private seed in a file of its own, the public key for the server. Touches only the folder given."""
+
+import json
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import nkeys
+
+PUBLIC: Final = "users.json"
+"""User → public key: what the server's configuration needs, and all it may hold."""
+
+
+def write_keys(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Writes `<user>.seed` (mode 0600) for every user that has none, and `users.json`. Returns user → public key.
+
+    A seed that is there stays: writing again changes nothing.
+
+    Raises:
+        OSError: the folder cannot be written.
+        ValueError: a seed file holds no seed.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    public = {name: _public_key(_seed(folder / f"{name}.seed")) for name in names}
+    (folder / PUBLIC).write_text(json.dumps(public, indent=2, sort_keys=True) + "\n")
+    return public
+
+
+def read_public_keys(path: Path) -> dict[str, str]:
+    """User → public key from a `users.json`.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no JSON object of texts.
+    """
+    document = json.loads(path.read_text())
+    if not isinstance(document, dict) or not all(isinstance(key, str) for key in document.values()):
+        raise ValueError(f"{path}: expected a JSON object of user → public key")
+    return document
+
+
+def _seed(path: Path) -> Path:
+    if not path.exists():
+        seed = nkeys.encode_seed(secrets.token_bytes(32), nkeys.PREFIX_BYTE_USER)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(seed + b"\n")
+    return path
+
+
+def _public_key(path: Path) -> str:
+    try:
+        pair = nkeys.from_seed(bytearray(path.read_bytes().strip()))
+    except nkeys.NkeysError as exc:
+        raise ValueError(f"{path} holds no nkey seed") from exc
+    public = bytes(pair.public_key).decode()
+    pair.wipe()
+    return public

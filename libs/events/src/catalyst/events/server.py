@@ -1,0 +1,70 @@
+"""What nats-server is started with. Pure: a value in, the configuration's text out (its format takes JSON)."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from catalyst.events.topology import Budget
+from catalyst.events.users import User, users
+
+MAX_PAYLOAD: Final = 1024 * 1024
+"""Bytes; NATS' default. A forge's payload rides along up to half of it, the rest is room for the state beside it."""
+ACCOUNT: Final = "CATALYST"
+
+
+def nats_server_config(
+    *,
+    store_dir: Path | str,
+    port: int,
+    public_keys: Mapping[str, str] | None,
+    sync_always: bool = True,
+    host: str = "127.0.0.1",
+    http_port: int | None = None,
+    budget: Budget | None = None,
+) -> str:
+    """The text of a nats-server configuration.
+
+    Args:
+        store_dir: where streams live: a volume of its own.
+        port: for clients.
+        public_keys: user → its public nkey (`U…`); users without a key cannot connect. None: anyone may do anything,
+            which only a throw-away server may say.
+        sync_always: fsync before every acknowledgement. Without it acknowledged writes of two minutes can be lost.
+        host: which interface to listen on.
+        http_port: of the monitoring pages; None: none.
+        budget: what the streams may take; the server refuses to promise more.
+
+    Raises:
+        ValueError: `public_keys` names a user that does not exist.
+    """
+    config: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "max_payload": MAX_PAYLOAD,
+        "jetstream": {
+            "store_dir": str(store_dir),
+            "max_file_store": (budget or Budget()).total,
+            "sync_interval": "always" if sync_always else "2m",
+        },
+    }
+    if http_port is not None:
+        config["http"] = f"{host}:{http_port}"
+    if public_keys is not None:
+        config["accounts"] = {ACCOUNT: {"jetstream": "enabled", "users": _users(public_keys)}}
+    return json.dumps(config, indent=2) + "\n"
+
+
+def _users(public_keys: Mapping[str, str]) -> list[dict[str, Any]]:
+    known = {user.name: user for user in users()}
+    unknown = sorted(set(public_keys) - set(known))
+    if unknown:
+        raise ValueError(f"user {unknown[0]!r} does not exist: expected one of {', '.join(known)}")
+    return [_user(known[name], key) for name, key in public_keys.items()]
+
+
+def _user(user: User, public_key: str) -> dict[str, Any]:
+    publish: dict[str, Any] = {"allow": list(user.publish)}
+    if user.publish_deny:
+        publish["deny"] = list(user.publish_deny)
+    return {"nkey": public_key, "permissions": {"publish": publish, "subscribe": {"allow": list(user.subscribe)}}}

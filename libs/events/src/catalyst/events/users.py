@@ -1,0 +1,102 @@
+"""Who may say and read what: one NATS user a service, with the least it needs. Pure data.
+
+| User | Publishes | Consumes | Reads directly |
+|---|---|---|---|
+| webhook-ingest | `scm.>` | – | – |
+| env-controller | `environment.changed`, `build.requested`, `audit.>`, own `dead.` | SCM, EVENTS | SCM, EVENTS, STATE |
+| operator | nothing but requests to the server | – | everything; applies the topology |
+
+An event is a hint, never authority, but a service cannot even hint at what another one says. No user may delete a
+stream, and nobody but the operator may ask for a consumer: a consumer with a chosen delivery subject would publish in
+the server's name. Each user hears answers on a private inbox only. `catalogue.Data.WRITERS` decides who publishes
+what, so a new event brings its right along.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from catalyst.events.catalogue import (
+    CATALOGUE,
+    AuditRecord,
+    Data,
+    DeadLetter,
+    EnvironmentChanged,
+    EnvironmentData,
+    ScmData,
+)
+from catalyst.events.subjects import dead_subject
+from catalyst.events.topology import DEAD, EVENTS, SCM, SERVICES, STATE, consumers
+
+OPERATOR: Final = "operator"
+
+READS: Final = {"env-controller": (SCM, EVENTS, STATE)}
+"""The streams whose stored messages a service asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """One user and its permissions, as subjects. What is not allowed is refused."""
+
+    name: str
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+    publish_deny: tuple[str, ...] = ()
+
+    @property
+    def inbox_prefix(self) -> str:
+        """Where answers to this user arrive; nobody else may listen there."""
+        return inbox_prefix(self.name)
+
+
+def inbox_prefix(name: str) -> str:
+    """`_INBOX_env-controller`"""
+    return f"_INBOX_{name}"
+
+
+def users(services: Iterable[str] = SERVICES) -> tuple[User, ...]:
+    """The operator and one user a service."""
+    return (operator(), *(service_user(service) for service in services))
+
+
+def service_user(service: str) -> User:
+    """A service's rights: what the catalogue says it writes, its own consumers, and the streams it reads."""
+    publish = [
+        pattern for data in CATALOGUE.values() if service in data.WRITERS for pattern in _patterns(service, data)
+    ]
+    for consumer in consumers([service]):
+        publish.append(f"$JS.API.CONSUMER.MSG.NEXT.{consumer.stream}.{consumer.name}")
+        publish.append(f"$JS.ACK.{consumer.stream}.{consumer.name}.>")
+    for stream in READS.get(service, ()):
+        publish.append(f"$JS.API.DIRECT.GET.{stream}")
+        publish.append(f"$JS.API.STREAM.INFO.{stream}")
+    return User(service, tuple(dict.fromkeys(publish)), (f"{inbox_prefix(service)}.>",))
+
+
+def operator() -> User:
+    """Reads everything and applies the topology; states no facts, and cannot make any disappear."""
+    return User(
+        OPERATOR,
+        publish=("$JS.API.>", "$JS.ACK.>", "$JS.FC.>"),
+        subscribe=(f"{inbox_prefix(OPERATOR)}.>", "scm.>", "env.>", "audit.>", "dead.>", "$JS.EVENT.>"),
+        # STATE may be purged by subject: snapshots of environments gone for 90 days.
+        publish_deny=(
+            "$JS.API.STREAM.DELETE.>",
+            "$JS.API.STREAM.MSG.DELETE.>",
+            *(f"$JS.API.STREAM.PURGE.{stream}" for stream in (SCM, EVENTS, "AUDIT", DEAD)),
+        ),
+    )
+
+
+def _patterns(service: str, data: type[Data]) -> Iterable[str]:
+    if issubclass(data, ScmData):
+        return ["scm.>"]
+    if issubclass(data, EnvironmentChanged):
+        return ["env.*.*.*.environment.changed"]
+    if issubclass(data, EnvironmentData):
+        return [f"env.*.*.*.{data.NOUN}.{data.VERB}"]
+    if issubclass(data, AuditRecord):
+        return ["audit.>"]
+    if issubclass(data, DeadLetter):
+        return [dead_subject(service)]
+    raise TypeError(f"{data.__name__} has no subject pattern: add it here")
