@@ -1,0 +1,226 @@
+"""A whole installation: control plane, NATS, and what deploy/k8s puts into the cluster. Used by the tests and by `make dev`.
+
+Every service has its own ServiceAccount (`kubeconfig`) and its own NATS user (`nats.seed`); nothing here hands out the admin's.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from catalyst.local.control_plane import AuditLog, ControlPlane
+from catalyst.local.nats import Nats
+from catalyst.model import labels
+
+MANIFESTS: Final = Path(__file__).resolve().parents[4] / "k8s" / "overlays" / "local"
+SYSTEM_NAMESPACE: Final = "catalyst-system"
+FIELD_MANAGER: Final = "catalyst-local"
+
+# What every cluster keeps changing by itself; everything else counts as left behind.
+_ALWAYS_CHANGING: Final = frozenset({"events", "events.events.k8s.io", "leases.coordination.k8s.io"})
+
+
+class InstallFailed(RuntimeError):
+    """The cluster refused what deploy/k8s holds. The text is kubectl's."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Found:
+    """One object in the cluster. `resource` is `<plural>` or `<plural>.<group>`."""
+
+    resource: str
+    namespace: str
+    name: str
+    uid: str
+
+    def __str__(self) -> str:
+        return f"{self.resource}/{self.namespace}/{self.name}" if self.namespace else f"{self.resource}/{self.name}"
+
+
+@dataclass
+class Installation:
+    """Servers that run and have everything applied."""
+
+    control_plane: ControlPlane
+    nats: Nats
+
+    @cached_property
+    def audit(self) -> AuditLog:
+        return AuditLog(self.control_plane.audit_log)
+
+    @property
+    def admin(self) -> httpx.Client:
+        """For arranging and inspecting; what is under test never gets it."""
+        return self.control_plane.admin
+
+    def kubeconfig(self, service: str) -> Path:
+        """Of the service's own ServiceAccount in `catalyst-system`."""
+        return self.control_plane.kubeconfig_for(SYSTEM_NAMESPACE, service)
+
+    def settings(self, service: str) -> dict[str, str]:
+        """The environment variables with which this service reaches this installation as itself."""
+        return {
+            "CATALYST_NATS_URL": self.nats.url,
+            "CATALYST_NATS_SEED_FILE": str(self.nats.seed(service)),
+            "CATALYST_KUBECONFIG": str(self.kubeconfig(service)),
+        }
+
+    def apply(self, *manifests: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Server-side apply as admin. Raises httpx.HTTPStatusError whose notes hold the API server's message."""
+        return [self._apply(manifest) for manifest in manifests]
+
+    def team(self, name: str, *repositories: str) -> dict[str, Any]:
+        """The team's namespace as the platform's people make it, with the repositories it may use (`github/acme/*`)."""
+        metadata = {
+            "name": name,
+            "labels": {labels.TEAM: name},
+            "annotations": {labels.REPOSITORIES: " ".join(repositories)},
+        }
+        return self._apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+
+    def everything(self, *, excluding: Iterable[str] = _ALWAYS_CHANGING) -> frozenset[Found]:
+        """Every object of every resource that can be listed, by discovery. `excluding`: `<plural>` or `<plural>.<group>`.
+
+        `after - before` is what was left behind; equal sets mean nothing was, and nothing was replaced (uids are compared).
+        """
+        return everything(self.admin, excluding=excluding)
+
+    def _apply(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        answer = self.admin.patch(
+            object_path(self.admin, manifest),
+            params={"fieldManager": FIELD_MANAGER, "force": "true"},
+            headers={"content-type": "application/apply-patch+yaml"},
+            content=json.dumps(manifest),
+        )
+        result: dict[str, Any] = checked(answer).json()
+        return result
+
+
+def install(control_plane: ControlPlane, nats: Nats) -> Installation:
+    """Apply deploy/k8s to running servers; returns when the resources are served and the policies are enforced.
+
+    The NATS topology is the caller's to apply: it needs an event loop. Raises InstallFailed.
+    """
+    kubectl = [control_plane.binaries["kubectl"], "--kubeconfig", control_plane.admin_kubeconfig]
+    command = [*kubectl, "apply", "--server-side", "--field-manager", FIELD_MANAGER, "-k", MANIFESTS]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise InstallFailed(f"kubectl apply -k {MANIFESTS} failed:\n{done.stderr.strip()}")
+    _wait_for_crds(control_plane.admin)
+    _wait_for_policies(control_plane.admin)
+    return Installation(control_plane, nats)
+
+
+def everything(client: httpx.Client, *, excluding: Iterable[str] = ()) -> frozenset[Found]:
+    """See `Installation.everything`."""
+    excluded = frozenset(excluding)
+    return frozenset(
+        found
+        for path, resource in _listable(client)
+        if resource not in excluded
+        for found in _objects(client, path, resource)
+    )
+
+
+def object_path(client: httpx.Client, manifest: Mapping[str, Any]) -> str:
+    """Where the API server keeps this object. Raises LookupError when it serves no such kind."""
+    version, kind, metadata = manifest["apiVersion"], manifest["kind"], manifest["metadata"]
+    root = f"/apis/{version}" if "/" in version else f"/api/{version}"
+    resources = checked(client.get(root)).json()["resources"]
+    for entry in resources:
+        if entry["kind"] == kind and "/" not in entry["name"]:
+            middle = f"/namespaces/{metadata['namespace']}" if entry["namespaced"] else ""
+            return f"{root}{middle}/{entry['name']}/{metadata['name']}"
+    raise LookupError(f"the API server serves no {kind} in {version}")
+
+
+def checked(answer: httpx.Response) -> httpx.Response:
+    """The answer, or HTTPStatusError with the API server's own words as a note."""
+    try:
+        return answer.raise_for_status()
+    except httpx.HTTPStatusError as error:
+        error.add_note(answer.text)
+        raise
+
+
+def _listable(client: httpx.Client) -> list[tuple[str, str]]:
+    groups = checked(client.get("/apis")).json()["groups"]
+    roots = [("/api/v1", "")] + [(f"/apis/{g['preferredVersion']['groupVersion']}", g["name"]) for g in groups]
+    return [
+        (f"{root}/{entry['name']}", f"{entry['name']}.{group}" if group else entry["name"])
+        for root, group in roots
+        for entry in checked(client.get(root)).json()["resources"]
+        if "list" in entry["verbs"]
+    ]
+
+
+def _objects(client: httpx.Client, path: str, resource: str) -> list[Found]:
+    only_metadata = {"accept": "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"}
+    answer = client.get(path, headers=only_metadata)
+    if answer.status_code in (httpx.codes.METHOD_NOT_ALLOWED, httpx.codes.NOT_ACCEPTABLE):
+        answer = client.get(path)  # componentstatuses and the like know no metadata-only form
+    return [
+        Found(
+            resource, item["metadata"].get("namespace", ""), item["metadata"]["name"], item["metadata"].get("uid", "")
+        )
+        for item in checked(answer).json()["items"]
+    ]
+
+
+def _wait_for_crds(client: httpx.Client) -> None:
+    def established() -> bool:
+        items = checked(client.get("/apis/apiextensions.k8s.io/v1/customresourcedefinitions")).json()["items"]
+        wanted = {"type": "Established", "status": "True"}
+        return all(
+            any(wanted.items() <= c.items() for c in item.get("status", {}).get("conditions", [])) for item in items
+        )
+
+    _until(established, within=20, what="the custom resources are served")
+
+
+def _wait_for_policies(client: httpx.Client) -> None:
+    """Apply one more policy, last, and wait until it refuses: the API server takes policies up in order, within a second or so."""
+    name = "catalyst-local-sentinel"
+    rule = {
+        "apiGroups": [""],
+        "apiVersions": ["v1"],
+        "resources": ["configmaps"],
+        "operations": ["CREATE"],
+        "resourceNames": [name],
+    }
+    group = "/apis/admissionregistration.k8s.io/v1"
+    policy = {
+        "metadata": {"name": name},
+        "spec": {
+            "matchConstraints": {"resourceRules": [rule]},
+            "validations": [{"expression": "false", "message": "the policies are enforced"}],
+        },
+    }
+    binding = {"metadata": {"name": name}, "spec": {"policyName": name, "validationActions": ["Deny"]}}
+    checked(client.post(f"{group}/validatingadmissionpolicies", json=policy))
+    checked(client.post(f"{group}/validatingadmissionpolicybindings", json=binding))
+
+    def refused() -> bool:
+        probe = {"metadata": {"name": name}}
+        answer = client.post("/api/v1/namespaces/default/configmaps", params={"dryRun": "All"}, json=probe)
+        return answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY
+
+    _until(refused, within=30, what="the admission policies are enforced")
+    checked(client.delete(f"{group}/validatingadmissionpolicybindings/{name}"))
+    checked(client.delete(f"{group}/validatingadmissionpolicies/{name}"))
+
+
+def _until(holds: Any, *, within: float, what: str) -> None:
+    deadline = time.monotonic() + within
+    while not holds():
+        if time.monotonic() > deadline:
+            raise InstallFailed(f"{what}: not within {within:g} s")
+        time.sleep(0.05)

@@ -1,0 +1,58 @@
+"""The pytest plugin: real servers for tests. Activated once, in the root conftest.py.
+
+| Fixture | Scope | Gives |
+|---|---|---|
+| `binaries` | session | name → path of etcd, kube-apiserver, kube-controller-manager, kubectl |
+| `control_plane` | session | `ControlPlane`, running, with nothing of ours in it |
+| `own_control_plane` | function | another one, for tests that break it |
+| `nats` | function | `Nats`, running, fresh store, users known, no streams |
+| `installation` | session | `Installation` on `control_plane`: deploy/k8s applied, its own NATS server with the topology |
+
+They are synchronous: servers are processes, and each test keeps its own event loop. What the servers log lies in pytest's
+temporary folder; a test that fails shows the end of each part's log that grew during it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from catalyst.local import components
+from catalyst.local.control_plane import ControlPlane
+from catalyst.local.installation import Installation, install
+from catalyst.local.nats import Nats
+
+
+@pytest.fixture(scope="session")
+def binaries(pytestconfig: pytest.Config) -> dict[str, Path]:
+    try:
+        return components.binaries()
+    except components.ComponentError as error:
+        pytest.exit(str(error), returncode=3)
+
+
+@pytest.fixture(scope="session")
+def control_plane(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    with ControlPlane(tmp_path_factory.mktemp("control-plane"), binaries) as running:
+        yield running
+
+
+@pytest.fixture
+def own_control_plane(binaries: dict[str, Path], tmp_path: Path) -> Iterator[ControlPlane]:
+    with ControlPlane(tmp_path / "control-plane", binaries) as running:
+        yield running
+
+
+@pytest.fixture
+def nats(tmp_path: Path) -> Iterator[Nats]:
+    with Nats(tmp_path / "nats") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def installation(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    with Nats(tmp_path_factory.mktemp("nats")) as nats:
+        nats.apply_topology()
+        yield install(control_plane, nats)
