@@ -1,0 +1,101 @@
+"""Wiring: settings → clients → mirrors → leader → handlers → run. Nothing is decided here."""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+
+from catalyst.env_controller.config import Settings
+from catalyst.env_controller.core.world import FIELD_MANAGER
+from catalyst.env_controller.effects.cluster import Cluster
+from catalyst.env_controller.effects.history import History
+from catalyst.env_controller.handlers import Handlers
+from catalyst.env_controller.reconcile import Controller
+from catalyst.events.bus import Bus, BusSettings
+from catalyst.events.topology import ENV_CONTROLLER_EVENTS, ENV_CONTROLLER_SCM, inbox_prefix
+from catalyst.kube.client import Kube
+from catalyst.kube.lease import Elector
+from catalyst.kube.settings import KubeSettings
+from catalyst.model.clock import Clock, utc_now
+from catalyst.model.points import Points, no_points
+from catalyst.service.lifecycle import Lifecycle
+from catalyst.service.run import run
+from opentelemetry import metrics
+from opentelemetry.metrics import CallbackOptions, Observation
+
+NAME = "env-controller"
+
+
+async def main(settings: Settings, life: Lifecycle, *, clock: Clock = utc_now, points: Points = no_points) -> None:
+    bus = await Bus.connect(
+        BusSettings(url=settings.nats_url, seed_file=settings.nats_seed_file, inbox_prefix=inbox_prefix(NAME)),
+        name=NAME,
+        clock=clock,
+        points=points,
+        on_closed=_crash(life, "the connection to NATS is closed for good"),
+    )
+    kube = await Kube.connect(
+        KubeSettings(kubeconfig=settings.kubeconfig, in_flight=settings.in_flight),
+        field_manager=FIELD_MANAGER,
+        points=points,
+        request_timeout=min(5.0, settings.lease_seconds / 3),
+    )
+    elector = Elector(
+        kube,
+        settings.system_namespace,
+        NAME,
+        f"{settings.identity}-{secrets.token_hex(4)}",
+        duration=settings.lease_seconds,
+        renew_deadline=settings.lease_seconds * 0.6,
+        retry=settings.lease_seconds * 0.15,
+        now=clock,
+        points=points,
+    )
+    cluster = Cluster(kube, kube.fenced(elector.fence), settings.platform)
+    controller = Controller(cluster, History(bus, clock), clock)
+    controller.subscribe()
+    handlers = Handlers(controller, cluster)
+
+    async def lead() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(controller.lead(workers=settings.workers, resync_seconds=settings.resync_seconds))
+            await controller.begun.wait()
+            for consumer in (ENV_CONTROLLER_SCM, ENV_CONTROLLER_EVENTS):
+                group.create_task(bus.consume(consumer, handlers.handle, concurrency=consumer.max_ack_pending))
+
+    life.add_check("nats", lambda: "; ".join(bus.problems()) or None)
+    life.add_check("kubernetes", cluster.trouble)
+    _measure(controller, elector)
+    life.start("mirrors", cluster.run())
+    candidate = life.start("candidate", elector.run(lead))
+    life.ready()
+    await life.stopping.wait()
+    candidate.cancel()
+    with suppress(asyncio.CancelledError):
+        await candidate
+    await bus.drain()
+    await life.cancel_tasks()
+    await kube.aclose()
+
+
+def _crash(life: Lifecycle, reason: str) -> Callable[[], Awaitable[None]]:
+    async def closed() -> None:
+        life.crash(RuntimeError(reason))
+
+    return closed
+
+
+def _measure(controller: Controller, elector: Elector) -> None:
+    meter = metrics.get_meter("catalyst.env_controller")
+
+    def observe(read: Callable[[], float]) -> list[Callable[[CallbackOptions], Iterable[Observation]]]:
+        return [lambda _options: [Observation(read())]]
+
+    meter.create_observable_gauge("catalyst_queue_depth", observe(lambda: controller.queue.depth))
+    meter.create_observable_gauge("catalyst_queue_oldest_seconds", observe(lambda: controller.queue.oldest))
+    meter.create_observable_gauge("catalyst_queue_failing", observe(lambda: controller.queue.failing))
+    meter.create_observable_gauge("catalyst_leading", observe(lambda: int(elector.valid())))
+
+
+if __name__ == "__main__":
+    run(NAME, Settings, main)

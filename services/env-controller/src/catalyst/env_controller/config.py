@@ -1,0 +1,69 @@
+"""env-controller's settings: one frozen value, read once."""
+
+import socket
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated, Self
+
+from catalyst.env_controller.core.platform import Platform
+from catalyst.service.settings import ServiceSettings
+from pydantic import Field, model_validator
+from pydantic_settings import NoDecode
+
+
+class Settings(ServiceSettings):
+    """Everything env-controller can be told from outside."""
+
+    nats_url: str = Field(description="address of NATS, such as nats://nats.catalyst-system:4222")
+    nats_seed_file: Path = Field(description="file with the nkey seed of the NATS user env-controller")
+    kubeconfig: Path | None = Field(
+        default=None, description="kubeconfig file; without it, the pod's own service account"
+    )
+    zone: str = Field(default="catalyst.localhost", description="DNS zone under which environments get their hosts")
+    system_namespace: str = Field(
+        default="catalyst-system", description="namespace of Catalyst and of its leader lease"
+    )
+    user_namespaces: bool = Field(
+        default=True, description="nodes can run pods with hostUsers: false; if not, every environment is restricted"
+    )
+    pod_security_version: str = Field(default="v1.36", description="pinned version of the Pod Security Standards")
+    protected_networks: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="CIDRs of the cluster's own nodes, pods and Services, separated by commas: never opened"
+    )
+    identity: str = Field(
+        default_factory=socket.gethostname, description="this replica's name in the lease; the pod's name"
+    )
+    lease_seconds: float = Field(
+        default=10.0, gt=0, description="after this long without renewal another replica leads"
+    )
+    workers: int = Field(default=6, ge=1, le=64, description="keys reconciled at once")
+    in_flight: int = Field(default=24, ge=1, le=512, description="requests to the API server at once")
+    resync_seconds: float = Field(default=600.0, gt=0, description="every key is looked at again this often")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split(cls, values: dict[str, object]) -> dict[str, object]:
+        given = values.get("protected_networks")
+        if isinstance(given, str):
+            networks = tuple(part.strip() for part in given.split(",") if part.strip())
+            return {**values, "protected_networks": networks}
+        return values
+
+    @model_validator(mode="after")
+    def _networks(self) -> Self:
+        for network in self.protected_networks:
+            try:
+                ip_network(network)
+            except ValueError as error:
+                raise ValueError(f"CATALYST_PROTECTED_NETWORKS: {error}; expected CIDRs such as 10.0.0.0/8") from error
+        return self
+
+    @property
+    def platform(self) -> Platform:
+        return Platform(
+            zone=self.zone,
+            system_namespace=self.system_namespace,
+            user_namespaces=self.user_namespaces,
+            pod_security_version=self.pod_security_version,
+            protected_networks=self.protected_networks,
+        )

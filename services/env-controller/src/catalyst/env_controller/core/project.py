@@ -1,0 +1,203 @@
+"""decide_project(project, world, now): the namespace that holds a project's Environments, and who may read them.
+
+A Project that is deleted takes its development environments along, each by evidence recorded in that Environment. A
+deployment environment (staging, production) is never deleted that way: it holds the Project until a person has
+deleted it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from catalyst.env_controller.core import acceptance
+from catalyst.env_controller.core.baseline import with_digest
+from catalyst.env_controller.core.conditions import with_condition
+from catalyst.env_controller.core.platform import Platform
+from catalyst.env_controller.core.world import Decision, Observed, Patch, object_key
+from catalyst.model import labels
+from catalyst.model.environment import Deletion, Environment
+from catalyst.model.manifest import Manifest
+from catalyst.model.names import project_namespace
+from catalyst.model.project import Project, ProjectStatus
+from catalyst.model.resource import NamespaceRef
+
+ROLES = ("observer", "admin", "owner")
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectWorld:
+    """`namespace`: whatever holds the project namespace's name; `environments`: all Environments in it."""
+
+    platform: Platform
+    grants: tuple[str, ...] | None = None
+    namespace: Observed | None = None
+    children: Mapping[str, Observed] = field(default_factory=dict)
+    environments: tuple[Environment, ...] = ()
+
+
+def decide_project(project: Project, world: ProjectWorld, now: datetime) -> Decision:
+    if project.metadata.deletion_timestamp:
+        return _teardown(project, world, now)
+    if labels.FINALIZER not in project.metadata.finalizers:
+        return Decision(amend={"metadata": {"finalizers": [*project.metadata.finalizers, labels.FINALIZER]}})
+    status = _judged(project, world, now)
+    if not is_accepted(status):
+        return Decision(status=status)
+    wanted = _namespace(project)
+    binding = with_digest(_readers(project))
+    if world.namespace is None:
+        return Decision(create=(wanted,), apply=(binding,), status=status)
+    if world.namespace.labels.get(labels.PROJECT_UID) != project.metadata.uid:
+        message = (
+            f"Namespace {world.namespace.ref.name} exists and does not belong to this Project (label {labels.PROJECT_UID} is "
+            f"{world.namespace.labels.get(labels.PROJECT_UID)!r}): remove that namespace, or give the Project another name"
+        )
+        return Decision(status=_said(status, project, now, "Ready", False, "NamespaceTaken", message))
+    if world.namespace.terminating:
+        return Decision(
+            status=_said(
+                status,
+                project,
+                now,
+                "Ready",
+                False,
+                "NamespaceTerminating",
+                "Somebody deleted the namespace; it is made anew.",
+            )
+        )
+    status = status.model_copy(
+        update={"namespace": NamespaceRef(name=world.namespace.ref.name, uid=world.namespace.ref.uid)}
+    )
+    status = _said(
+        status,
+        project,
+        now,
+        "Ready",
+        True,
+        "Ready",
+        f"Environments may be made in namespace {world.namespace.ref.name}.",
+    )
+    return _with_binding(binding, world, status)
+
+
+def is_accepted(status: ProjectStatus | None) -> bool:
+    accepted = status.condition("Accepted") if status else None
+    return accepted is not None and accepted.status == "True"
+
+
+def _with_binding(binding: Manifest, world: ProjectWorld, status: ProjectStatus) -> Decision:
+    found = world.children.get(object_key("RoleBinding", binding["metadata"]["namespace"], binding["metadata"]["name"]))
+    if found is None:
+        return Decision(apply=(binding,), status=status)
+    meant = {
+        **binding,
+        "metadata": {**binding["metadata"], "uid": found.ref.uid, "resourceVersion": found.ref.resource_version},
+    }
+    if found.is_drifted_from(binding):
+        return Decision(repair=(meant,), status=status)
+    if found.applied != binding["metadata"]["annotations"][labels.APPLIED]:
+        return Decision(apply=(meant,), status=status)
+    return Decision(status=status)
+
+
+def _judged(project: Project, world: ProjectWorld, now: datetime) -> ProjectStatus:
+    status = (project.status or ProjectStatus()).model_copy(update={"observed_generation": project.metadata.generation})
+    problem = acceptance.project_problem(project, world.grants, world.platform)
+    if problem:
+        status = _said(status, project, now, "Accepted", False, problem.reason, problem.message)
+        return _said(status, project, now, "Ready", False, problem.reason, problem.message)
+    status = _said(status, project, now, "Accepted", True, "Accepted", "Everything that was asked for is allowed.")
+    fields = acceptance.unsupported_in_project(project)
+    if fields:
+        message = f"Not implemented yet, and without effect: {', '.join(fields)}. Everything else is done."
+        return _said(status, project, now, "Supported", False, "NotImplemented", message)
+    return _said(status, project, now, "Supported", True, "Supported", "Everything that was asked for is implemented.")
+
+
+def _teardown(project: Project, world: ProjectWorld, now: datetime) -> Decision:
+    if labels.FINALIZER not in project.metadata.finalizers:
+        return Decision()
+    status = (project.status or ProjectStatus()).model_copy(update={"observed_generation": project.metadata.generation})
+    if world.environments:
+        held = [env.metadata.name for env in world.environments if env.spec.type == "Deployment"]
+        going = tuple(_evidence(env, project, now) for env in world.environments if _may_go(env))
+        reason, message = (
+            ("DeploymentEnvironments", f"Delete these deployment environments first: {', '.join(held)}")
+            if held
+            else ("RemovingEnvironments", f"Waiting for {len(world.environments)} environments to go.")
+        )
+        return Decision(patch=going, status=_said(status, project, now, "Ready", False, reason, message))
+    own = (
+        world.namespace
+        if world.namespace and status.namespace and world.namespace.ref.uid == status.namespace.uid
+        else None
+    )
+    if own is None:
+        return Decision(release=True)
+    status = _said(
+        status, project, now, "Ready", False, "RemovingNamespace", f"Namespace {own.ref.name} is being removed."
+    )
+    return Decision(delete=() if own.terminating else (own.ref,), status=status)
+
+
+def _may_go(environment: Environment) -> bool:
+    return (
+        environment.spec.type == "Development"
+        and not environment.spec.deletion
+        and not environment.metadata.deletion_timestamp
+    )
+
+
+def _evidence(environment: Environment, project: Project, now: datetime) -> Patch:
+    deletion = Deletion(
+        reason="TriggerWithdrawn",
+        at=now,
+        evidence=f"Project {project.team}/{project.metadata.name} (uid {project.metadata.uid}) was deleted",
+    )
+    return Patch(
+        environment.ref, {"spec": {"deletion": deletion.model_dump(mode="json", by_alias=True, exclude_none=True)}}
+    )
+
+
+def _namespace(project: Project) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": project_namespace(project.team, project.metadata.name), "labels": _labels(project)},
+    }
+
+
+def _readers(project: Project) -> Manifest:
+    """Whoever has any role in the project may read its Environments."""
+    groups = [f"catalyst:{project.team}:{project.metadata.name}:{role}" for role in ROLES]
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {
+            "name": "catalyst-environment-readers",
+            "namespace": project_namespace(project.team, project.metadata.name),
+            "labels": _labels(project),
+        },
+        "roleRef": {
+            "apiGroup": "rbac.authorization.k8s.io",
+            "kind": "ClusterRole",
+            "name": "catalyst-environment-reader",
+        },
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": group} for group in groups],
+    }
+
+
+def _labels(project: Project) -> dict[str, str]:
+    return {
+        labels.TEAM: project.team,
+        labels.PROJECT: project.metadata.name,
+        labels.PROJECT_UID: project.metadata.uid or "",
+    }
+
+
+def _said(
+    status: ProjectStatus, project: Project, now: datetime, kind: str, holds: bool, reason: str, message: str
+) -> ProjectStatus:
+    generation = project.metadata.generation or 0
+    conditions = with_condition(status.conditions, kind, holds, reason, message, generation=generation, now=now)
+    return status.model_copy(update={"conditions": conditions})

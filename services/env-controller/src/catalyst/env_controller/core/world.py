@@ -1,0 +1,128 @@
+"""What is, and what to do about it: the two values every decision stands between.
+
+Both round-trip as JSON (`to_json`, `from_json`), so that a decision can be recorded, replayed by later code and
+compared. Neither ever holds a Secret's value: a decision names Secrets, effects make their contents.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from catalyst.env_controller.core.platform import Platform
+from catalyst.kube.drift import drifted
+from catalyst.model.environment import EnvironmentStatus
+from catalyst.model.manifest import Manifest, Ref
+from catalyst.model.project import Project, ProjectStatus
+from pydantic import TypeAdapter
+
+T = TypeVar("T")
+
+FIELD_MANAGER = "catalyst-env-controller"
+"""By this name the API server books what we apply."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One object as its metadata shows it.
+
+    `applied`: the digest of the intent we last wrote. `managed`: its managedFields without times, which tell whether
+    somebody else has written its content since.
+    """
+
+    ref: Ref
+    labels: Mapping[str, str] = field(default_factory=dict)
+    applied: str | None = None
+    managed: Sequence[Mapping[str, Any]] = ()
+    terminating: bool = False
+
+    def is_drifted_from(self, manifest: Manifest) -> bool:
+        """Somebody else changed, added or removed content of what we want to be `manifest`."""
+        return drifted({"managedFields": self.managed}, FIELD_MANAGER, manifest)
+
+    @property
+    def key(self) -> str:
+        return object_key(self.ref.kind, self.ref.namespace, self.ref.name)
+
+
+def object_key(kind: str, namespace: str | None, name: str) -> str:
+    return f"{kind}/{namespace or ''}/{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What one Environment's decision depends on, besides itself and the time.
+
+    `grants`: the repository patterns of the team's namespace, None when it has no such annotation. `namespace`:
+    whatever holds the workload namespace's name, ours or not. `children`: by `object_key`, what carries this
+    environment's uid label or stands where a child belongs.
+    """
+
+    platform: Platform
+    project: Project | None = None
+    grants: tuple[str, ...] | None = None
+    namespace: Observed | None = None
+    children: Mapping[str, Observed] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """A JSON merge patch of one object, refused by the API server unless uid (and resourceVersion, if named) still fit."""
+
+    ref: Ref
+    body: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do, in the order in which it is done. Empty but for `status`: the world is as it should be.
+
+    amend             merge patch of the resource itself (its finalizer, its recorded evidence); nothing else is done
+    in that pass create            namespaces: POST, so that an existing one is never adopted by accident
+    apply             server-side apply of what is missing or outdated
+    repair            apply of what somebody else changed, and PUT if something they added is still there
+    patch, delete     each with the uid it is meant for
+    status            written when it differs, by merge patch with uid and resourceVersion
+    announce          publish the snapshot; `again`: how often the open questions have been asked again
+    remove            delete the resource itself: its evidence is recorded
+    release           take our finalizer off: the very last thing
+    requeue_after     seconds until this key must be looked at again even if nothing happens
+    """
+
+    amend: Manifest | None = None
+    create: tuple[Manifest, ...] = ()
+    apply: tuple[Manifest, ...] = ()
+    repair: tuple[Manifest, ...] = ()
+    patch: tuple[Patch, ...] = ()
+    delete: tuple[Ref, ...] = ()
+    status: EnvironmentStatus | ProjectStatus | None = None
+    announce: bool = True
+    again: int = 0
+    remove: bool = False
+    release: bool = False
+    requeue_after: float | None = None
+
+    @property
+    def changes_objects(self) -> bool:
+        """Something besides the status is written, so the world must be looked at again."""
+        return bool(
+            self.amend
+            or self.create
+            or self.apply
+            or self.repair
+            or self.patch
+            or self.delete
+            or self.remove
+            or self.release
+        )
+
+
+def to_json(value: World | Decision) -> bytes:
+    return _adapter(type(value)).dump_json(value, by_alias=True, exclude_defaults=True)
+
+
+def from_json(kind: type[T], text: bytes) -> T:
+    return _adapter(kind).validate_json(text)
+
+
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    return TypeAdapter[Any](kind)

@@ -1,0 +1,112 @@
+"""The bus as env-controller uses it: facts in, snapshots out."""
+
+import hashlib
+from collections.abc import AsyncIterator
+
+import structlog
+from catalyst.env_controller.core.facts import BranchFact, PullRequestFact
+from catalyst.events.bus import Bus
+from catalyst.events.catalogue import BranchPushed, EnvironmentChanged, PullRequestChanged
+from catalyst.events.errors import Reject, Retry
+from catalyst.events.event import Cause, environment_changed
+from catalyst.events.subjects import environment_subject
+from catalyst.model.clock import Clock
+from catalyst.model.environment import Phase
+from catalyst.model.names import Identity
+from catalyst.model.snapshot import Snapshot
+from opentelemetry import context, propagate
+
+log = structlog.get_logger()
+
+
+class History:
+    """Reads SCM and STATE, publishes `environment.changed`. Remembers what it said last, so that nothing is said twice."""
+
+    def __init__(self, bus: Bus, clock: Clock) -> None:
+        self._bus = bus
+        self._clock = clock
+        self._said: dict[Identity, bytes] = {}
+        self._going: dict[Identity, Snapshot] = {}
+
+    async def facts(self, subject: str) -> tuple[list[PullRequestFact], list[BranchFact]]:
+        """All facts of one subject. One that cannot be read was dead-lettered when it was delivered; here it is left
+        out.
+        """
+        pull_requests, branches = [], []
+        for stored in await self._bus.facts(subject):
+            try:
+                event = stored.event()
+            except Reject as error:
+                log.warning("unreadable fact left out", subject=subject, sequence=stored.sequence, reason=error.reason)
+                continue
+            if isinstance(event.data, PullRequestChanged):
+                pull_requests.append(PullRequestFact(event.id, event.data))
+            elif isinstance(event.data, BranchPushed):
+                branches.append(BranchFact(event.id, event.data))
+        return pull_requests, branches
+
+    async def subjects_of(self, prefix: str) -> list[str]:
+        """All SCM subjects below `prefix`, such as `scm.github.acme.shop.pull_request`."""
+        return await self._bus.subjects("SCM", f"{prefix}.>")
+
+    async def last(self, identity: Identity) -> Snapshot | None:
+        """The last snapshot of this name, whichever life of it."""
+        stored = await self._bus.state(environment_subject(identity, "environment", "changed"))
+        return _snapshot(stored.event().data) if stored else None
+
+    async def all_last(self) -> AsyncIterator[Snapshot]:
+        """The last snapshot of every environment there ever was (`Gone` ones for 90 days)."""
+        async for stored in self._bus.states():
+            try:
+                yield _snapshot(stored.event().data)
+            except Reject as error:
+                log.warning("unreadable snapshot left out", subject=stored.subject, reason=error.reason)
+
+    async def announce(self, snapshot: Snapshot, *, again: int, cause: Cause, traceparent: str | None) -> None:
+        """Publish the snapshot unless it says nothing new. Raises Retry when the bus cannot take it now."""
+        identity, content = snapshot.key, _content(snapshot, again)
+        if identity not in self._said:
+            last = await self.last(identity)
+            if last is not None:
+                self._said[identity] = _content(last, 0)
+        if self._said.get(identity) == content:
+            return
+        await self._publish(snapshot, again, cause, traceparent)
+        self._said[identity] = content
+        if snapshot.phase == Phase.TERMINATING:
+            self._going[identity] = snapshot
+
+    async def announce_gone(self, identity: Identity, *, alive_uid: str | None) -> Snapshot | None:
+        """Say `Gone` for the last life of this name, unless it is the one still alive. Returns that last snapshot."""
+        last = self._going.get(identity) or await self.last(identity)
+        if last is None or last.uid == alive_uid:
+            return last
+        if last.phase != Phase.GONE:
+            last = last.model_copy(update={"phase": Phase.GONE})
+            await self._publish(last, 0, Cause(), None)
+            log.info("environment gone", environment=str(identity), uid=last.uid)
+        self._going.pop(identity, None)
+        self._said.pop(identity, None)
+        return last
+
+    async def _publish(self, snapshot: Snapshot, again: int, cause: Cause, traceparent: str | None) -> None:
+        if not self._bus.connected:
+            raise Retry("NATS is away; the snapshot is published when it is back")
+        token = context.attach(propagate.extract({"traceparent": traceparent})) if traceparent else None
+        try:
+            await self._bus.publish(environment_changed(snapshot, time=self._clock(), again=again, cause=cause))
+        finally:
+            if token is not None:
+                context.detach(token)
+
+
+def _snapshot(data: object) -> Snapshot:
+    if not isinstance(data, EnvironmentChanged):
+        raise Reject(f"STATE holds {type(data).__name__}, expected EnvironmentChanged")
+    return data.snapshot
+
+
+def _content(snapshot: Snapshot, again: int) -> bytes:
+    """A digest of all that is said, whatever the resource's version."""
+    text = snapshot.model_copy(update={"resource_version": ""}).model_dump_json()
+    return hashlib.sha256(f"{again} {text}".encode()).digest()

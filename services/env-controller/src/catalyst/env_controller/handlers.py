@@ -1,0 +1,104 @@
+"""Events in: facts from forges, and the answers of builder and dns-proxy to what an environment asked.
+
+A fact only names a key: the reconcile reads all facts of its subject. The message is acknowledged when that has
+succeeded, so nothing is acknowledged that has not taken effect. An answer is recorded in the status of the environment
+it is for, if it answers the life (uid) that asked.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from catalyst.env_controller.core.merge import merge_patch
+from catalyst.env_controller.effects.cluster import Cluster
+from catalyst.env_controller.reconcile import Controller, EnvironmentKey, FactKey
+from catalyst.events.bus import Received
+from catalyst.events.catalogue import (
+    BranchPushed,
+    BuildCleaned,
+    Data,
+    EnvironmentName,
+    PullRequestChanged,
+    RouteChanged,
+)
+from catalyst.events.errors import Reject, Retry
+from catalyst.kube.errors import Conflict, NotFound
+from catalyst.model.environment import Answers, Environment, RouteAnswer
+from catalyst.model.names import project_namespace
+
+log = structlog.get_logger()
+
+
+class Handlers:
+    """One method a type of event; `HANDLERS` says which."""
+
+    def __init__(self, controller: Controller, cluster: Cluster) -> None:
+        self._controller = controller
+        self._cluster = cluster
+
+    async def handle(self, received: Received) -> None:
+        """Raises Reject for a type nobody handles, Retry while it cannot be done now."""
+        handler = HANDLERS.get(type(received.event.data))
+        if handler is None:
+            raise Reject(f"type {received.event.type}: env-controller handles {', '.join(t.TYPE for t in HANDLERS)}")
+        await handler(self, received)
+
+    async def fact(self, received: Received) -> None:
+        await self._controller.settled(FactKey(received.subject))
+
+    async def route_changed(self, received: Received) -> None:
+        data = received.event.data
+        if not isinstance(data, RouteChanged):
+            raise Reject(f"{received.event.type}: expected RouteChanged")
+        environment = self._asker(data.environment)
+        # An old "not live" may arrive late: while the environment lives, it answers nothing that teardown will ask.
+        if environment is None or data.live == (environment.metadata.deletion_timestamp is not None):
+            return
+        answer = RouteAnswer(live=data.live, at=received.event.time, reason=(data.reason or "")[:1024] or None)
+        known = _answers(environment)
+        await self._record(environment, known.model_copy(update={"routes": {**known.routes, data.host: answer}}))
+
+    async def build_cleaned(self, received: Received) -> None:
+        data = received.event.data
+        if not isinstance(data, BuildCleaned):
+            raise Reject(f"{received.event.type}: expected BuildCleaned")
+        environment = self._asker(data.environment)
+        if environment is None or environment.metadata.deletion_timestamp is None:
+            return
+        await self._record(environment, _answers(environment).model_copy(update={"builds_cleaned": True}))
+
+    def _asker(self, name: EnvironmentName) -> Environment | None:
+        identity = name.identity
+        found = self._cluster.environment(project_namespace(identity.team, identity.project), identity.environment)
+        if found is None or found.metadata.uid != name.uid:
+            log.info("answer to an environment that is gone", environment=str(identity), uid=name.uid)
+            return None
+        return found
+
+    async def _record(self, environment: Environment, answers: Answers) -> None:
+        before, after = _json(_answers(environment)), _json(answers)
+        patch = merge_patch(before, after)
+        if not patch:
+            return
+        try:
+            await self._cluster.patch_status(self._cluster.environments, environment.ref, {"answers": patch})
+        except (Conflict, NotFound) as error:
+            raise Retry(str(error), timedelta(milliseconds=200)) from error
+        self._controller.enqueue(EnvironmentKey(environment.metadata.namespace or "", environment.metadata.name))
+
+
+def _answers(environment: Environment) -> Answers:
+    return (environment.status.answers if environment.status else None) or Answers()
+
+
+def _json(answers: Answers) -> dict[str, Any]:
+    return answers.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+HANDLERS: Mapping[type[Data], Callable[[Handlers, Received], Awaitable[None]]] = {
+    PullRequestChanged: Handlers.fact,
+    BranchPushed: Handlers.fact,
+    RouteChanged: Handlers.route_changed,
+    BuildCleaned: Handlers.build_cleaned,
+}

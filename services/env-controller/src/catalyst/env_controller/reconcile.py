@@ -1,0 +1,529 @@
+"""Keys in, effects out: read the world, ask the core, act; again until nothing is left to change.
+
+    EnvironmentKey   an Environment and everything that is made for it
+    ProjectKey       a Project, its namespace, and the facts of its repository when its rules changed
+    FactKey          all facts of one pull request or branch
+
+Every trigger (event, watch, timer) only adds a key; a key that fails is tried again with backoff, and nothing is
+forgotten meanwhile: whoever waits for a key (`Controller.settled`) is told when it succeeded.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+import structlog
+from catalyst.env_controller.core import unreadable
+from catalyst.env_controller.core.environment import decide, refused_by_cluster
+from catalyst.env_controller.core.facts import fold_branch, fold_pull_request
+from catalyst.env_controller.core.merge import merge_patch
+from catalyst.env_controller.core.project import decide_project
+from catalyst.env_controller.core.requests import Create, Leave, Request, Update, for_branch, for_pull_request
+from catalyst.env_controller.core.world import Decision, Patch
+from catalyst.env_controller.effects.cluster import Cluster, same_but_version, together
+from catalyst.env_controller.effects.history import History
+from catalyst.events.errors import BusError, Reject, Retry
+from catalyst.events.event import Cause
+from catalyst.events.subjects import ScmSubject, branch_subject, parse_subject, pull_request_subject
+from catalyst.kube.errors import AlreadyExists, Conflict, Forbidden, Invalid, KubeError, NotFound
+from catalyst.kube.queue import BULK, INTERACTIVE, NORMAL, Queue
+from catalyst.kube.reflector import Reflector
+from catalyst.model import labels
+from catalyst.model.clock import Clock
+from catalyst.model.environment import Environment
+from catalyst.model.manifest import Manifest, ref_of
+from catalyst.model.names import (
+    Identity,
+    InvalidName,
+    branch_environment,
+    project_namespace,
+    pull_request_environment,
+)
+from catalyst.model.project import Project
+from catalyst.model.snapshot import Snapshot, snapshot_of
+from opentelemetry import context, metrics, propagate, trace
+from pydantic import ValidationError
+
+log = structlog.get_logger()
+tracer = trace.get_tracer("catalyst.env_controller")
+meter = metrics.get_meter("catalyst.env_controller")
+reconciled = meter.create_counter("catalyst_reconciles", description="keys reconciled, by kind and result")
+unknown_repository = meter.create_counter(
+    "catalyst_unknown_repository_facts", description="facts of repositories that no Project names"
+)
+duration = meter.create_histogram("catalyst_reconcile_seconds", unit="s", description="time of one reconcile, by kind")
+
+MOST_PASSES = 8
+"""Passes over one key before others get their turn: each pass must bring the world nearer, a loop would be a bug."""
+
+FAIR_SHARE = 4
+"""Waiting keys of one project that count as interactive; what is beyond that is bulk and lets others overtake."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentKey:
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectKey:
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class FactKey:
+    """`subject`: the SCM subject of a pull request or branch."""
+
+    subject: str
+
+
+Key = EnvironmentKey | ProjectKey | FactKey
+Ask = Callable[[Environment | None, Snapshot | None, datetime], Request]
+"""(the Environment, the last snapshot of its name, now) → what to do."""
+
+
+class Controller:
+    """Works while this replica leads. `cluster` and `history` are its only ways to the world."""
+
+    def __init__(self, cluster: Cluster, history: History, clock: Clock, *, queue: Queue[Key] | None = None) -> None:
+        self._cluster = cluster
+        self._history = history
+        self._clock = clock
+        self.queue: Queue[Key] = queue or Queue(on_error=_report)
+        self._waiters: dict[Key, list[asyncio.Future[None]]] = {}
+        self._traces: dict[Key, context.Context] = {}
+        self._lines: dict[str, set[Key]] = {}
+        self._identities: dict[EnvironmentKey, Identity] = {}
+        self.begun = asyncio.Event()
+
+    # Triggers
+
+    def subscribe(self) -> None:
+        """Have the mirrors enqueue what changed. Before leading, changes are only mirrored: leading begins with all
+        keys.
+        """
+        cluster = self._cluster
+        cluster.projects.on_change(self._project_changed)
+        cluster.environments.on_change(self._environment_changed)
+        cluster.namespaces.on_change(self._namespace_changed)
+        for reflector in cluster.children:
+            reflector.on_change(self._child_changed)
+
+    async def lead(self, *, workers: int, resync_seconds: float) -> None:
+        """Until cancelled: everything once, then what changes, and everything again every `resync_seconds`."""
+        await self._cluster.synced()
+        self.begun.set()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.queue.run(self._work, workers))
+                group.create_task(self._resync(resync_seconds))
+                group.create_task(self._catch_up())
+        finally:
+            self.begun.clear()
+            self._abandon()
+
+    async def settled(self, key: Key) -> None:
+        """Enqueue `key` and wait until it was reconciled from then on. Raises what cannot be retried."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(key, []).append(waiter)
+        self._traces[key] = context.get_current()
+        self._add(key)
+        await waiter
+
+    def enqueue(self, key: Key, *, after: float = 0.0) -> None:
+        if self.begun.is_set():
+            self._add(key, after=after)
+
+    def _add(self, key: Key, *, after: float = 0.0, priority: int | None = None) -> None:
+        """Short lines are served first: a project that brings a thousand keys does not hold up one that brings two."""
+        line = self._lines.setdefault(_line(key), set())
+        fair = INTERACTIVE if key in line or len(line) < FAIR_SHARE else NORMAL
+        if after <= 0:
+            line.add(key)
+        self.queue.add(key, after=after, priority=fair if priority is None else priority)
+
+    def _environment_changed(self, old: Manifest | None, new: Manifest | None) -> None:
+        found = new or old or {}
+        self.enqueue(EnvironmentKey(found["metadata"]["namespace"], found["metadata"]["name"]))
+        reference = found["spec"].get("projectRef", {})
+        if new is None:
+            self.enqueue(ProjectKey(reference.get("team", ""), reference.get("name", "")))
+
+    def _project_changed(self, old: Manifest | None, new: Manifest | None) -> None:
+        metadata = (new or old or {})["metadata"]
+        self.enqueue(ProjectKey(metadata["namespace"], metadata["name"]))
+        if old is None or new is None or old["spec"] != new["spec"]:
+            self._environments_of(metadata["namespace"], metadata["name"])
+
+    def _environments_of(self, team: str, project: str) -> None:
+        try:
+            namespace = project_namespace(team, project)
+        except InvalidName:
+            return
+        for environment in self._cluster.environments.store.within(namespace):
+            self.enqueue(EnvironmentKey(namespace, environment["metadata"]["name"]))
+
+    def _namespace_changed(self, old: Manifest | None, new: Manifest | None) -> None:
+        if same_but_version(old, new):
+            return
+        found = new or old or {}
+        self._owner_of(found)
+        for project in self._cluster.projects.store.within(found["metadata"]["name"]):
+            self._project_changed(None, project)
+
+    def _child_changed(self, old: Manifest | None, new: Manifest | None) -> None:
+        if not same_but_version(old, new):
+            self._owner_of(new or old or {})
+
+    def _owner_of(self, found: Manifest) -> None:
+        owner = found["metadata"].get("labels", {})
+        team, project, environment = (owner.get(label) for label in (labels.TEAM, labels.PROJECT, labels.ENVIRONMENT))
+        if not team or not project:
+            return
+        try:
+            namespace = project_namespace(team, project)
+        except InvalidName:
+            return
+        self.enqueue(EnvironmentKey(namespace, environment) if environment else ProjectKey(team, project))
+
+    async def _resync(self, seconds: float) -> None:
+        while True:
+            for project in self._cluster.projects.store:
+                self._add(ProjectKey(project["metadata"]["namespace"], project["metadata"]["name"]), priority=BULK)
+            for environment in self._cluster.environments.store:
+                metadata = environment["metadata"]
+                self._add(EnvironmentKey(metadata["namespace"], metadata["name"]), priority=BULK)
+            await asyncio.sleep(seconds)
+
+    async def _catch_up(self) -> None:
+        """What may have been left between two leaders: a `Gone` not said, a pull request whose older environment had
+        to go first.
+        """
+        try:
+            async for snapshot in self._history.all_last():
+                identity = snapshot.key
+                namespace = project_namespace(identity.team, identity.project)
+                if self._cluster.environments.store.get(namespace, identity.environment) is None:
+                    key = EnvironmentKey(namespace, identity.environment)
+                    self._identities[key] = identity
+                    self._add(key, priority=BULK)
+        except BusError as error:
+            log.warning("STATE could not be read, trying again", reason=error.reason)
+            await asyncio.sleep(5)
+            await self._catch_up()
+
+    def _again(self, snapshot: Snapshot) -> None:
+        """The facts that made this environment may want it anew, now that it is gone."""
+        source = snapshot.source
+        if not source.forge or not source.repository:
+            return
+        if source.pull_request:
+            subject = pull_request_subject(source.forge, source.repository, source.pull_request.number)
+        elif source.branch:
+            subject = branch_subject(source.forge, source.repository, source.branch)
+        else:
+            return
+        self._add(FactKey(subject))
+
+    # Work
+
+    async def _work(self, key: Key) -> None:
+        kind = type(key).__name__
+        began = asyncio.get_running_loop().time()
+        waiters, result = self._waiters.pop(key, []), "failed"
+        self._leave_line(key)
+        token = context.attach(self._traces.pop(key)) if key in self._traces else None
+        try:
+            with tracer.start_as_current_span(f"reconcile {kind}", attributes={"catalyst.key": str(key)}):
+                await RECONCILERS[type(key)](self, key)
+            _tell(waiters, None)
+            result = "done"
+        except (Retry, BusError, KubeError) as error:
+            if isinstance(key, FactKey) and isinstance(error, Invalid | Forbidden):
+                _tell(waiters, Reject(f"the API server refuses it: {error}"))
+                result = "rejected"
+                return
+            self._waiters.setdefault(key, []).extend(waiters)
+            result = "retried"
+            raise
+        except asyncio.CancelledError:
+            self._waiters.setdefault(key, []).extend(waiters)
+            raise
+        except Exception as error:
+            _tell(waiters, error)
+            raise
+        finally:
+            if token is not None:
+                context.detach(token)
+            reconciled.add(1, {"kind": kind, "result": result})
+            duration.record(asyncio.get_running_loop().time() - began, {"kind": kind})
+
+    def _leave_line(self, key: Key) -> None:
+        line = self._lines.get(_line(key), set())
+        line.discard(key)
+        if not line:
+            self._lines.pop(_line(key), None)
+
+    def _abandon(self) -> None:
+        """Nobody reconciles any more: whoever waits hands its message back."""
+        waiters = [waiter for waiting in self._waiters.values() for waiter in waiting]
+        self._waiters.clear()
+        _tell(waiters, Retry("this replica does not lead any more", timedelta(seconds=1)))
+
+    # Environments
+
+    async def _environment(self, key: EnvironmentKey) -> None:
+        for _ in range(MOST_PASSES):
+            manifest = self._cluster.environments.store.get(key.namespace, key.name)
+            if manifest is None:
+                return await self._departed(key)
+            try:
+                environment = Environment.parse(manifest)
+                identity = environment.identity
+            except (ValidationError, InvalidName) as error:
+                return await self._unreadable(self._cluster.environments, manifest, error)
+            self._identities[key] = identity
+            decision = decide(environment, self._cluster.observe(environment), self._clock())
+            if decision.release:
+                await self._announce(key, identity, 0)
+            await self._act(environment, decision)
+            if decision.announce:
+                await self._announce(key, identity, decision.again)
+            if not decision.changes_objects:
+                if decision.requeue_after is not None:
+                    self._add(key, after=max(decision.requeue_after, 0.01))
+                return None
+        return self._add(key)
+
+    async def _act(self, environment: Environment, decision: Decision) -> None:
+        mirror, ref = self._cluster.environments, environment.ref
+        if decision.amend:
+            return await self._cluster.amend(mirror, ref, decision.amend)
+        if decision.remove:
+            return await self._cluster.remove(mirror, ref)
+        if decision.release:
+            return await self._release(environment)
+        await together(self._cluster.create_namespaces(decision), self._write_status(environment, decision))
+        try:
+            await self._cluster.change_children(decision)
+        except (Invalid, Forbidden) as error:
+            await self._say_refused(environment, str(error))
+            raise
+        return None
+
+    async def _write_status(self, environment: Environment, decision: Decision) -> None:
+        if decision.status is None:
+            return
+        patch = merge_patch(
+            _status(environment), decision.status.model_dump(mode="json", by_alias=True, exclude_none=True)
+        )
+        if patch:
+            await self._cluster.patch_status(self._cluster.environments, environment.ref, patch)
+
+    async def _say_refused(self, environment: Environment, reason: str) -> None:
+        fresh = self._cluster.environment(environment.metadata.namespace or "", environment.metadata.name)
+        if fresh is not None:
+            status = refused_by_cluster(fresh, reason, self._clock())
+            await self._write_status(fresh, Decision(status=status))
+
+    async def _release(self, environment: Environment) -> None:
+        """The finalizer goes last, and only when the API server itself says that the namespace is gone."""
+        recorded = environment.status.namespace if environment.status else None
+        if recorded and not await self._cluster.is_gone(recorded.name, recorded.uid):
+            return
+        left = [name for name in environment.metadata.finalizers if name != labels.FINALIZER]
+        await self._cluster.amend(
+            self._cluster.environments, environment.ref, {"metadata": {"finalizers": left or None}}
+        )
+
+    async def _announce(self, key: EnvironmentKey, identity: Identity, again: int) -> None:
+        environment = self._cluster.environment(key.namespace, key.name)
+        if environment is None or environment.status is None or key.namespace != _home(identity):
+            return  # an Environment in a foreign namespace may not speak for the one it names
+        manifest = self._cluster.projects.store.get(identity.team, identity.project)
+        snapshot = snapshot_of(environment, Project.parse(manifest) if manifest else None)
+        notes = environment.metadata.annotations
+        cause = Cause(notes.get(labels.CAUSE, ""), notes.get(labels.CAUSE), environment.spec.owner)
+        await self._history.announce(snapshot, again=again, cause=cause, traceparent=notes.get(labels.TRACEPARENT))
+
+    async def _departed(self, key: EnvironmentKey) -> None:
+        """The resource is gone: say so, and let the facts decide whether there should be a new one."""
+        identity = self._identities.pop(key, None)
+        if identity is None or key.namespace != _home(identity):
+            return
+        last = await self._said_gone(identity)
+        if last is not None:
+            self._again(last)
+
+    async def _said_gone(self, identity: Identity) -> Snapshot | None:
+        """The last snapshot of this name, which says `Gone` from now on; the API server itself is asked before that
+        is said.
+        """
+        alive = await self._cluster.uid_of_environment(_home(identity), identity.environment)
+        return await self._history.announce_gone(identity, alive_uid=alive)
+
+    async def _unreadable(self, mirror: Reflector, manifest: Manifest, error: ValueError) -> None:
+        """Kept as it is and said in its status; another version of the CRD let it in."""
+        status = unreadable.status(manifest, error, self._clock())
+        patch = merge_patch(manifest.get("status", {}), status)
+        if patch:
+            await self._cluster.patch_status(mirror, ref_of(manifest), patch)
+
+    # Projects
+
+    async def _project(self, key: ProjectKey) -> None:
+        for _ in range(MOST_PASSES):
+            manifest = self._cluster.projects.store.get(key.namespace, key.name)
+            if manifest is None:
+                return None
+            try:
+                project = Project.parse(manifest)
+                world = self._cluster.observe_project(project)
+            except (ValidationError, InvalidName) as error:
+                return await self._unreadable(self._cluster.projects, manifest, error)
+            decision = decide_project(project, world, self._clock())
+            await self._act_on_project(project, decision)
+            if not decision.changes_objects:
+                return None
+        return self._add(key)
+
+    async def _act_on_project(self, project: Project, decision: Decision) -> None:
+        mirror, ref = self._cluster.projects, project.ref
+        if decision.amend:
+            return await self._cluster.amend(mirror, ref, decision.amend)
+        if decision.release:
+            left = [name for name in project.metadata.finalizers if name != labels.FINALIZER]
+            return await self._cluster.amend(mirror, ref, {"metadata": {"finalizers": left or None}})
+        await self._cluster.create_namespaces(decision)
+        await self._cluster.change_children(decision)
+        if decision.status is None:
+            return None
+        before, after = _status(project), decision.status.model_dump(mode="json", by_alias=True, exclude_none=True)
+        patch = merge_patch(before, after)
+        if not patch:
+            return None
+        if "observedGeneration" in patch or _acceptance(before) != _acceptance(after):
+            await self._reconsider(project)
+        return await self._cluster.patch_status(mirror, ref, patch)
+
+    async def _reconsider(self, project: Project) -> None:
+        """The rules changed: all open facts of the repository are judged anew, before the status says that it was done."""
+        source = project.spec.source
+        prefix = pull_request_subject(source.forge, source.repository, 1).removesuffix(".pull_request.1")
+        for kind in ("pull_request", "branch"):
+            for subject in await self._history.subjects_of(f"{prefix}.{kind}"):
+                await self._judge(FactKey(subject), [project])
+
+    # Facts
+
+    async def _facts(self, key: FactKey) -> None:
+        subject = parse_subject(key.subject)
+        if not isinstance(subject, ScmSubject):
+            raise Reject(f"{key.subject}: expected an SCM subject")
+        projects = self._cluster.projects_of(subject.forge, subject.repository)
+        if projects:
+            await self._judge(key, projects)
+        else:
+            unknown_repository.add(1)
+            log.info("no Project names this repository", subject=key.subject)
+
+    async def _judge(self, key: FactKey, projects: list[Project]) -> None:
+        pull_requests, branches = await self._history.facts(key.subject)
+        pull_request, branch = fold_pull_request(pull_requests), fold_branch(branches)
+        for project in projects:
+            refusal = self._cluster.refusal(project)
+            if pull_request:
+                name = pull_request_environment(pull_request.state.number)
+                await self._request(project, name, partial(for_pull_request, project, refusal, pull_request))
+            if branch:
+                name = branch_environment(branch.state.branch)
+                await self._request(project, name, partial(for_branch, project, refusal, branch))
+
+    async def _request(self, project: Project, name: str, ask: Ask) -> None:
+        identity = Identity(project.team, project.metadata.name, name)
+        home = _home(identity)
+        existing = self._cluster.environment(home, name)
+        request = ask(existing, None, self._clock())
+        if isinstance(request, Create):  # only now is history asked: most facts change what is there
+            request = ask(existing, await self._said_gone(identity), self._clock())
+        match request:
+            case Create(manifest):
+                await self._create(_traced(manifest), project)
+                self._add(EnvironmentKey(home, name), priority=INTERACTIVE)
+            case Update(patch):
+                await self._cluster.patch_environment(Patch(patch.ref, _traced(patch.body)))
+                log.info("environment updated", environment=str(identity))
+                self._add(EnvironmentKey(home, name), priority=INTERACTIVE)
+            case Leave(reason):
+                log.info("environment left as it is", environment=str(identity), reason=reason)
+
+    async def _create(self, manifest: Manifest, project: Project) -> None:
+        try:
+            await self._cluster.create_environment(manifest)
+        except (AlreadyExists, NotFound) as error:
+            # AlreadyExists: the mirror is behind. NotFound: the project's namespace is being made just now.
+            self._add(ProjectKey(project.team, project.metadata.name))
+            raise Retry(str(error)) from error
+        log.info(
+            "environment created", environment=manifest["metadata"]["name"], namespace=manifest["metadata"]["namespace"]
+        )
+
+
+RECONCILERS: Mapping[type[Key], Callable[[Controller, Any], Awaitable[None]]] = {
+    EnvironmentKey: Controller._environment,  # noqa: SLF001 - the table of this module's own rooms
+    ProjectKey: Controller._project,  # noqa: SLF001
+    FactKey: Controller._facts,  # noqa: SLF001
+}
+
+
+def _line(key: Key) -> str:
+    """Whose keys wait in one line: those of a project, or of a repository."""
+    return ".".join(key.subject.split(".")[:4]) if isinstance(key, FactKey) else key.namespace
+
+
+def _home(identity: Identity) -> str:
+    return project_namespace(identity.team, identity.project)
+
+
+def _status(resource: Environment | Project) -> Manifest:
+    return resource.status.model_dump(mode="json", by_alias=True, exclude_none=True) if resource.status else {}
+
+
+def _acceptance(status: Manifest) -> str | None:
+    return next((item["status"] for item in status.get("conditions", ()) if item["type"] == "Accepted"), None)
+
+
+def _traced(body: Manifest) -> Manifest:
+    """The present trace rides along, so that what follows from this write belongs to it."""
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier)
+    if "traceparent" not in carrier:
+        return body
+    metadata = body.get("metadata", {})
+    annotations = {**metadata.get("annotations", {}), labels.TRACEPARENT: carrier["traceparent"]}
+    return {**body, "metadata": {**metadata, "annotations": annotations}}
+
+
+def _tell(waiters: list[asyncio.Future[None]], error: Exception | None) -> None:
+    for waiter in waiters:
+        if waiter.done():
+            continue
+        if error is None:
+            waiter.set_result(None)
+        else:
+            waiter.set_exception(error)
+
+
+def _report(key: Key, error: Exception, delay: float) -> None:
+    fields = {"key": str(key), "retry_in_seconds": round(delay, 3)}
+    if isinstance(error, Conflict | Retry):
+        log.info("tried again", reason=str(error), **fields)
+    elif isinstance(error, KubeError | BusError):
+        log.warning("reconcile failed", reason=str(error), **fields)
+    else:
+        log.error("reconcile failed", exc_info=error, **fields)
