@@ -76,8 +76,8 @@ class AlreadyExists(KubeError):
 class Conflict(KubeError):
     """409: stale resourceVersion, another uid, or a field that belongs to another manager.
 
-    A patch or apply that names another uid than the object's is answered 422 "metadata.uid: field is immutable" [seen on
-    1.36]; it means the same precondition failed, so it is a Conflict too, with the server's status and reason kept.
+    A patch or apply that names another uid than the object's is answered 422 "metadata.uid: field is immutable" (seen
+    on 1.36): the same precondition failed, so it is a Conflict too, with the server's status and reason kept.
     """
 
 

@@ -87,7 +87,7 @@ class Queue(Generic[K]):
         self._processing: dict[K, int] = {}  # key: the priority it was taken with
         self._dirty: dict[K, int] = {}  # added while processing: priority
         self._failures: dict[K, int] = {}
-        self._budget = 0.0  # loop time up to which the shared retry rate is spent
+        self._budget = float("-inf")  # loop time up to which the shared retry rate is spent
         self._sequence = 0
         self._served = 0
         self._alarm: asyncio.TimerHandle | None = None
