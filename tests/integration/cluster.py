@@ -17,10 +17,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import httpx
 import yaml
+from catalyst.local.control_plane import ControlPlane
 
 Manifest = dict[str, Any]
 
@@ -32,17 +33,6 @@ DEPLOYMENT = "acme--shop--staging"
 FOREIGN = "acme--blog--pr-9"
 BARE = "acme--shop--bare"
 RBAC = "rbac.authorization.k8s.io"
-
-
-class ControlPlane(Protocol):
-    """What we need of catalyst.local's control plane."""
-
-    @property
-    def url(self) -> str: ...
-    @property
-    def admin_kubeconfig(self) -> Path: ...
-    def kubeconfig_as(self, user: str, groups: list[str]) -> Path: ...
-    def kubeconfig_for(self, namespace: str, service_account: str) -> Path: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +76,10 @@ class Api:
         if dry_run and method not in ("GET", "HEAD"):
             params["dryRun"] = "All"
             if method == "DELETE" and body is not None:
-                body = {**body, "dryRun": ["All"]}  # with options in the body, the API server ignores those in the query
+                body = {
+                    **body,
+                    "dryRun": ["All"],
+                }  # with options in the body, the API server ignores those in the query
         kind = {"content-type": "application/merge-patch+json"} if method == "PATCH" else {}
         answer = self._client.request(method, path, json=body, params=params, headers={**kind, **(headers or {})})
         return _answer(answer)
