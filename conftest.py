@@ -1,7 +1,7 @@
 """What all tests share: the real servers, and the sampling of long matrices.
 
-A test marked `full` belongs to a long matrix. `make test` runs six of each module's, drawn from the commit's hash: another six at the
-next commit, the same six when a failure is looked into. `--full` (`make test-full`) runs all.
+A test marked `full` belongs to a long matrix. `make test` runs six of each module's, drawn from the commit's hash:
+another six at the next commit, the same six when a failure is looked into. `--full` (`make test-full`) runs all.
 """
 
 from __future__ import annotations
@@ -45,5 +45,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _commit() -> str:
     """The commit's hash; outside a checkout (a tarball) a constant, so that the sample is the same every time."""
     here = Path(__file__).parent
-    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+    command = ["git", "rev-parse", "HEAD"]
+    done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "no commit"

@@ -1,11 +1,12 @@
-"""What the other rooms' tests rely on: everything is applied, each service is only itself, writes and leftovers are seen."""
+"""What the other rooms' tests rely on: everything is applied, each service is only itself, writes and leftovers are
+seen.
+"""
 
 from __future__ import annotations
 
 import httpx
 import pytest
 import yaml
-
 from catalyst.local.control_plane import ControlPlane
 from catalyst.local.installation import Installation
 from catalyst.local.nats import Nats

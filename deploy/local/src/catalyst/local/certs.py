@@ -1,6 +1,8 @@
-"""The cluster's own certificate authority: server and client certificates and the key pair that signs ServiceAccount tokens.
+"""The cluster's own certificate authority: server and client certificates and the key pair that signs ServiceAccount
+tokens.
 
-Keys are P-256, valid for ten days: an installation on one machine lives shorter. Private keys are written with mode 0600.
+Keys are P-256, valid for ten days: an installation on one machine lives shorter. Private keys are written with mode
+0600.
 """
 
 from __future__ import annotations
@@ -71,7 +73,10 @@ class Authority:
 
     def server(self, name: str, *, dns: Sequence[str], ips: Sequence[str]) -> Pair:
         """For a server known by these names and addresses; also valid as a client, since etcd dials itself."""
-        names = [*(x509.DNSName(n) for n in dns), *(x509.IPAddress(ipaddress.ip_address(ip)) for ip in ips)]
+        names: list[x509.GeneralName] = [
+            *(x509.DNSName(n) for n in dns),
+            *(x509.IPAddress(ipaddress.ip_address(ip)) for ip in ips),
+        ]
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         return self._issue(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), usages, names)
 
@@ -84,7 +89,7 @@ class Authority:
         return self._issue(subject, [ExtendedKeyUsageOID.CLIENT_AUTH], [])
 
     def _issue(
-        self, subject: x509.Name, usages: list[x509.ObjectIdentifier], names: list[x509.DNSName | x509.IPAddress]
+        self, subject: x509.Name, usages: list[x509.ObjectIdentifier], names: Sequence[x509.GeneralName]
     ) -> Pair:
         key = ec.generate_private_key(ec.SECP256R1())
         builder = (

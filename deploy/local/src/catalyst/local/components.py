@@ -1,7 +1,9 @@
-"""The binaries of the local cluster, built once from Go modules into a cache folder, or found where KUBEBUILDER_ASSETS points.
+"""The binaries of the local cluster, built once from Go modules into a cache folder, or found where
+KUBEBUILDER_ASSETS points.
 
-Each component is a small Go module under deploy/local/components: its go.mod and go.sum pin every source, so the key of a build is
-their hash and the recipe's. A build goes to a temporary folder and is renamed when complete; a file lock keeps two builders apart.
+Each component is a small Go module under deploy/local/components: its go.mod and go.sum pin every source, so the key
+of a build is their hash and the recipe's. A build goes to a temporary folder and is renamed when complete; a file
+lock keeps two builders apart.
 
     ${CATALYST_CACHE:-${XDG_CACHE_HOME:-~/.cache}/catalyst}/bin/<component>/<key>/<binary>
 
@@ -92,7 +94,8 @@ def binaries(
     progress: TextIO | None = None,
     components: tuple[Component, ...] = COMPONENTS,
 ) -> dict[str, Path]:
-    """Name → path of every binary; builds what is not in the cache, telling `progress` (default: standard error) how far it is.
+    """Name → path of every binary; builds what is not in the cache, telling `progress` (default: standard error) how
+    far it is.
 
     Raises ComponentError: a binary is missing in KUBEBUILDER_ASSETS, Go is missing, or a build failed.
     """
@@ -112,7 +115,7 @@ def _assets(env: Mapping[str, str], component: Component) -> Path | None:
     if missing:
         raise ComponentError(
             f"KUBEBUILDER_ASSETS={folder} lacks {', '.join(missing)}: expected executable files of these names there. "
-            f"Add them ({component.name}, {KUBERNETES} for kube-*), or unset KUBEBUILDER_ASSETS to have them built with Go."
+            "Add them, or unset KUBEBUILDER_ASSETS to have them built with Go."
         )
     return folder
 
@@ -125,9 +128,9 @@ def _built(component: Component, env: Mapping[str, str], out: TextIO) -> Path:
     go = shutil.which("go", path=env.get("PATH"))
     if go is None:
         raise ComponentError(
-            f"{component.name} must be built, but there is no `go` in PATH. Install Go 1.26 or newer (https://go.dev/dl), or set "
-            f"KUBEBUILDER_ASSETS to a folder with {', '.join(n for c in COMPONENTS for n in c.binaries)}; `make dev` alone "
-            f"can also use a cluster you have: set CATALYST_KUBECONFIG to its kubeconfig."
+            f"{component.name} must be built, but there is no `go` in PATH. Install Go 1.26 or newer, or set "
+            f"KUBEBUILDER_ASSETS to a folder with {_all_names()}. `make dev` can also use a cluster you have: "
+            "set CATALYST_KUBECONFIG to its kubeconfig."
         )
     home.mkdir(parents=True, exist_ok=True)
     with _locked(home / f"{wanted.name}.lock", component.name, out):
@@ -186,9 +189,13 @@ def _build_failed(component: Component, command: list[str], output: str) -> str:
     return (
         f"building {component.name} failed:\n{end}\n"
         f"To see it again: cd {component.module} && CGO_ENABLED=0 go build {command[-1]}\n"
-        f"A download that failed: check GOPROXY and the network, then run the same command again; what is built stays built.\n"
-        f"Instead of building: set KUBEBUILDER_ASSETS to a folder with {', '.join(n for c in COMPONENTS for n in c.binaries)}."
+        "A download failed? Check GOPROXY and the network, then run the same command again; what is built stays built.\n"
+        f"Instead of building: set KUBEBUILDER_ASSETS to a folder with {_all_names()}."
     )
+
+
+def _all_names() -> str:
+    return ", ".join(name for component in COMPONENTS for name in component.binaries)
 
 
 @contextmanager

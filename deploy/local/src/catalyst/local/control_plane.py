@@ -25,7 +25,6 @@ from typing import Any, Final, Self
 
 import httpx
 import yaml
-
 from catalyst.local import certs
 from catalyst.local.process import Part, PartFailed, free_ports
 
@@ -61,7 +60,8 @@ class Ports:
 class ControlPlane:
     """One installation of the three parts. A context manager: started on entry, stopped on exit.
 
-    `extra_flags`: part name → flags added to its command line. Raises PartFailed from `start` when a part does not come up.
+    `extra_flags`: part name → flags added to its command line. Raises PartFailed from `start` when a part does not
+    come up.
     """
 
     def __init__(
@@ -121,7 +121,9 @@ class ControlPlane:
             part.stop()
 
     def restart_apiserver(self) -> None:
-        """Orderly stop unless it is already dead; then on the same port with the same data. Returns when it is ready."""
+        """Orderly stop unless it is already dead; then on the same port with the same data. Returns when it is
+        ready.
+        """
         self.apiserver.stop()
         self.apiserver.start()
         self.wait_for_apiserver()
@@ -145,7 +147,7 @@ class ControlPlane:
     ) -> None:
         self.stop()
 
-    # Credentials ------------------------------------------------------------------------------------------------------------
+    # Credentials
 
     def kubeconfig_as(self, user: str, groups: Sequence[str] = ()) -> Path:
         """Of a person: a client certificate. User and each group have at most 64 characters, as X.509 wants it."""
@@ -153,7 +155,9 @@ class ControlPlane:
         return self._kubeconfig_by_certificate(name, user, groups)
 
     def kubeconfig_for(self, namespace: str, service_account: str, *, seconds: int = 24 * 3600) -> Path:
-        """Of a ServiceAccount that exists: a token by TokenRequest. Raises httpx.HTTPStatusError (404: no such account)."""
+        """Of a ServiceAccount that exists: a token by TokenRequest. Raises httpx.HTTPStatusError (404: no such
+        account).
+        """
         answer = self.admin.post(
             f"/api/v1/namespaces/{namespace}/serviceaccounts/{service_account}/token",
             json={
@@ -190,7 +194,7 @@ class ControlPlane:
         context.load_cert_chain(certificate, key)
         return context
 
-    # Readiness --------------------------------------------------------------------------------------------------------------
+    # Readiness
 
     def _etcd_ready(self) -> bool:
         with contextlib.suppress(httpx.TransportError):
@@ -205,12 +209,14 @@ class ControlPlane:
         return False
 
     def _controllers_ready(self) -> bool:
-        """The account of `default` exists, and `view` has rules: until then pods are refused and the built-in roles are empty."""
+        """The account of `default` exists, and `view` has rules: until then pods are refused and the built-in roles
+        are empty.
+        """
         account = self.admin.get("/api/v1/namespaces/default/serviceaccounts/default")
         role = self.admin.get("/apis/rbac.authorization.k8s.io/v1/clusterroles/view")
         return account.status_code == role.status_code == httpx.codes.OK and bool(role.json().get("rules"))
 
-    # Commands ---------------------------------------------------------------------------------------------------------------
+    # Commands
 
     def _write_pki(self) -> None:
         pki = self.folder / "pki"
@@ -256,7 +262,8 @@ class ControlPlane:
             "client-ca-file": self.ca,
             "anonymous-auth": False,
             "authorization-mode": "Node,RBAC",
-            "allow-privileged": True,  # else this flag, not Pod Security, would refuse privileged pods, and the tests prove nothing
+            # Else this flag, not Pod Security, would refuse privileged pods, and the tests would prove nothing.
+            "allow-privileged": True,
             "etcd-servers": f"https://127.0.0.1:{self.ports.etcd}",
             "etcd-cafile": self.ca,
             "etcd-certfile": pki / "etcd-client.crt",
@@ -296,7 +303,7 @@ class ControlPlane:
 
     def _part(self, name: str, flags: Mapping[str, object], *, stop_within: float = 5) -> Part:
         words = [f"--{flag}={_flag(value)}" for flag, value in flags.items()]
-        command = [self.binaries[name], *words, *self._extra.get(name, ())]
+        command: list[str | Path] = [self.binaries[name], *words, *self._extra.get(name, ())]
         return Part(name, command, self.folder / f"{name}.log", cwd=self.folder, stop_within=stop_within)
 
 
@@ -354,10 +361,11 @@ class AuditLog:
         return self._path.stat().st_size if self._path.exists() else 0
 
     def writes_since(self, marker: int, *, user: str | None = None, refused: bool = False) -> list[Write]:
-        """Requests that tried to change something, leases and token or access reviews apart, in the order they were answered.
+        """Requests that tried to change something, leases and token or access reviews apart, in the order they were
+        answered.
 
-        `user`: only this user's, by its full name (`system:serviceaccount:<namespace>:<name>`). `refused`: also those that
-        were answered with 400 or more and so wrote nothing.
+        `user`: only this user's, by its full name (`system:serviceaccount:<namespace>:<name>`). `refused`: also those
+        that were answered with 400 or more and so wrote nothing.
         """
         with self._path.open("rb") as log:
             log.seek(marker)

@@ -1,6 +1,8 @@
-"""A whole installation: control plane, NATS, and what deploy/k8s puts into the cluster. Used by the tests and by `make dev`.
+"""A whole installation: control plane, NATS, and what deploy/k8s puts into the cluster. Used by the tests and by
+`make dev`.
 
-Every service has its own ServiceAccount (`kubeconfig`) and its own NATS user (`nats.seed`); nothing here hands out the admin's.
+Every service has its own ServiceAccount (`kubeconfig`) and its own NATS user (`nats.seed`); nothing here hands out
+the admin's.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
-
 from catalyst.local.control_plane import AuditLog, ControlPlane
 from catalyst.local.nats import Nats
 from catalyst.model import labels
@@ -87,9 +88,11 @@ class Installation:
         return self._apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
 
     def everything(self, *, excluding: Iterable[str] = _ALWAYS_CHANGING) -> frozenset[Found]:
-        """Every object of every resource that can be listed, by discovery. `excluding`: `<plural>` or `<plural>.<group>`.
+        """Every object of every resource that can be listed, by discovery. `excluding`: `<plural>` or
+        `<plural>.<group>`.
 
-        `after - before` is what was left behind; equal sets mean nothing was, and nothing was replaced (uids are compared).
+        `after - before` is what was left behind; equal sets mean nothing was, and nothing was replaced (uids are
+        compared).
         """
         return everything(self.admin, excluding=excluding)
 
@@ -109,7 +112,7 @@ def install(control_plane: ControlPlane, nats: Nats) -> Installation:
 
     The NATS topology is the caller's to apply: it needs an event loop. Raises InstallFailed.
     """
-    kubectl = [control_plane.binaries["kubectl"], "--kubeconfig", control_plane.admin_kubeconfig]
+    kubectl: list[str | Path] = [control_plane.binaries["kubectl"], "--kubeconfig", control_plane.admin_kubeconfig]
     command = [*kubectl, "apply", "--server-side", "--field-manager", FIELD_MANAGER, "-k", MANIFESTS]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -187,7 +190,9 @@ def _wait_for_crds(client: httpx.Client) -> None:
 
 
 def _wait_for_policies(client: httpx.Client) -> None:
-    """Apply one more policy, last, and wait until it refuses: the API server takes policies up in order, within a second or so."""
+    """Apply one more policy, last, and wait until it refuses: the API server takes policies up in order, within a
+    second or so.
+    """
     name = "catalyst-local-sentinel"
     rule = {
         "apiGroups": [""],

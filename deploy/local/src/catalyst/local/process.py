@@ -1,8 +1,9 @@
 """One server process of the installation: started, watched, frozen, ended. Knows nothing about what it runs.
 
-Every part dies with the supervisor, even when that is killed with -9: the kernel sends SIGKILL to the part when the *thread* that
-started it ends (PR_SET_PDEATHSIG). Hence one thread that lives as long as the process starts all parts, so that a caller may
-start them from any thread. Where prctl is missing (macOS) an exit handler ends the parts; `kill -9` then leaves them behind.
+Every part dies with the supervisor, even when that is killed with -9: the kernel sends SIGKILL to the part when the
+*thread* that started it ends (PR_SET_PDEATHSIG). Hence one thread that lives as long as the process starts all parts,
+so that a caller may start them from any thread. Where prctl is missing (macOS) an exit handler ends the parts; `kill
+-9` then leaves them behind.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from typing import Final
 
 TAIL_LINES: Final = 25
 
-# Runs in the child before exec: asks for SIGKILL at the parent's end, then makes sure the parent did not end before it asked.
+# Runs in the child before exec: asks for SIGKILL at the parent's end, then makes sure the parent did not end before
+# it asked.
 _LAUNCH: Final = """
 import ctypes, os, signal, sys
 parent = int(sys.argv[1])
@@ -49,7 +51,9 @@ class PartFailed(RuntimeError):
 
 @dataclass(slots=True)
 class Part:
-    """A server process with a fixed command, environment and log. `start` may be called again after it ended: same command, same log."""
+    """A server process with a fixed command, environment and log. `start` may be called again after it ended: same
+    command, same log.
+    """
 
     name: str
     command: Sequence[str | Path]
@@ -91,7 +95,9 @@ class Part:
             )
 
     def wait_until(self, ready: Callable[[], bool], *, within: float, what: str = "ready") -> None:
-        """Poll `ready` (every 30 ms) until it holds. Raises PartFailed when the process ends first or `within` seconds pass."""
+        """Poll `ready` (every 30 ms) until it holds. Raises PartFailed when the process ends first or `within`
+        seconds pass.
+        """
         deadline = time.monotonic() + within
         while not ready():
             if self.pid is None:
@@ -100,11 +106,12 @@ class Part:
                 raise PartFailed(self.name, f"was not {what} within {within:g} s", self.log)
             time.sleep(0.03)
 
-    def send(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> subprocess.Popen[bytes]:
         """Raises RuntimeError when the part does not run: a fault that hits nothing would make a test prove nothing."""
         if self._process is None or self.pid is None:
             raise RuntimeError(f"{self.name} does not run, so {number.name} would hit nothing")
         self._process.send_signal(number)
+        return self._process
 
     def freeze(self) -> None:
         self.send(signal.SIGSTOP)
@@ -114,8 +121,7 @@ class Part:
 
     def kill(self) -> None:
         """kill -9, and wait until it is gone."""
-        self.send(signal.SIGKILL)
-        self._reap(5)
+        self._reap(self.send(signal.SIGKILL), 5)
 
     def stop(self) -> None:
         """Orderly; SIGKILL after `stop_within` seconds. Harmless when it does not run."""
@@ -124,14 +130,13 @@ class Part:
             return
         self._process.send_signal(signal.SIGCONT)  # a frozen process would never see the next one
         self._process.send_signal(self.stop_signal)
-        if not self._reap(self.stop_within):
+        if not self._reap(self._process, self.stop_within):
             self._process.kill()
-            self._reap(5)
+            self._reap(self._process, 5)
 
-    def _reap(self, within: float) -> bool:
-        assert self._process is not None
+    def _reap(self, process: subprocess.Popen[bytes], within: float) -> bool:
         try:
-            self._process.wait(within)
+            process.wait(within)
         except subprocess.TimeoutExpired:
             return False
         self._forget()
@@ -143,6 +148,11 @@ class Part:
 
 
 _running: list[Part] = []
+
+
+def running() -> list[Part]:
+    """The parts of this process that were started and not stopped, in the order of their start."""
+    return _running.copy()
 
 
 @atexit.register
@@ -164,8 +174,9 @@ def tail(path: Path, lines: int = TAIL_LINES) -> str:
 def free_ports(count: int) -> list[int]:
     """Distinct ports on 127.0.0.1 that nobody listens on.
 
-    They lie below the kernel's range for outgoing connections: a client that reconnects while its server restarts could else be
-    given the server's own port as its source, connect to itself, and keep the server from binding it again.
+    They lie below the kernel's range for outgoing connections: a client that reconnects while its server restarts
+    could else be given the server's own port as its source, connect to itself, and keep the server from binding it
+    again.
     """
     chooser = random.SystemRandom()
     found: list[int] = []

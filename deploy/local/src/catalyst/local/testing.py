@@ -8,21 +8,21 @@
 | `nats` | function | `Nats`, running, fresh store, users known, no streams |
 | `installation` | session | `Installation` on `control_plane`: deploy/k8s applied, its own NATS server with the topology |
 
-They are synchronous: servers are processes, and each test keeps its own event loop. What the servers log lies in pytest's
-temporary folder; a test that fails shows the end of each part's log that grew during it.
+They are synchronous: servers are processes, and each test keeps its own event loop. What the servers log lies in
+pytest's temporary folder; a test that fails shows the end of each part's log that grew during it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-
 from catalyst.local import components
 from catalyst.local.control_plane import ControlPlane
 from catalyst.local.installation import Installation, install
 from catalyst.local.nats import Nats
+from catalyst.local.process import TAIL_LINES, running
 
 
 @pytest.fixture(scope="session")
@@ -56,3 +56,29 @@ def installation(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathF
     with Nats(tmp_path_factory.mktemp("nats")) as nats:
         nats.apply_topology()
         yield install(control_plane, nats)
+
+
+_LOG_SIZES: pytest.StashKey[dict[Path, int]] = pytest.StashKey()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    item.stash[_LOG_SIZES] = {part.log: part.log.stat().st_size for part in running() if part.log.exists()}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed:
+        before = item.stash.get(_LOG_SIZES, {})
+        for part in running():
+            said = _since(part.log, before.get(part.log, 0))
+            if said:
+                report.sections.append((f"{part.name} said during this test ({part.log})", said))
+    return report
+
+
+def _since(log: Path, size: int) -> str:
+    """The last lines of what was logged after `size` bytes."""
+    with log.open("rb") as file:
+        file.seek(size)
+        return "\n".join(file.read().decode(errors="replace").splitlines()[-TAIL_LINES:])

@@ -1,7 +1,9 @@
-"""An event loop whose clock jumps: when nothing is ready to run, time is set to the next timer instead of waiting for it.
+"""An event loop whose clock jumps: when nothing is ready to run, time is set to the next timer instead of waiting for
+it.
 
-So a day of retries takes milliseconds, in the same order every run. Only for code that waits by `asyncio.sleep`, `loop.call_later`
-and timeouts: on real sockets it would fire timeouts before any answer could arrive, and so it refuses to open them.
+So a day of retries takes milliseconds, in the same order every run. Only for code that waits by `asyncio.sleep`,
+`loop.call_later` and timeouts: on real sockets it would fire timeouts before any answer could arrive, and so it
+refuses to open them.
 
     with virtual_loop() as runner:
         runner.run(simulate())
@@ -48,7 +50,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class _Jumping(selectors.DefaultSelector):
-    """Instead of sleeping until the next timer, tells the loop that it is then. Looks at the loop's own wake-up pipe only."""
+    """Instead of sleeping until the next timer, tells the loop that it is then. Looks at the loop's own wake-up pipe
+    only.
+    """
 
     def __init__(self, loop: VirtualLoop) -> None:
         super().__init__()

@@ -1,0 +1,42 @@
+# One door for every chore. `make` alone prints this help.
+PYTHON ?=
+PY := .venv/bin/python
+export PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help setup python check test test-full bench generate dev lock clean
+
+help: ## this help
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## install what is needed: Python packages into .venv, the cluster's binaries into the cache
+	@tools/setup
+
+python:
+	@tools/setup --python
+
+check: python ## ruff, mypy --strict, import-linter, generated files current
+	@$(PY) tools/check.py
+
+test: setup ## all tests on real servers; long matrices as a sample (make test PARTS="unit stories")
+	@$(PY) tools/run_tests.py $(PARTS)
+
+test-full: setup ## all tests, long matrices whole; continues after the last part that passed
+	@$(PY) tools/run_tests.py --full $(PARTS)
+
+bench: setup ## benchmarks beside their physical limits: bench/results.json and docs/benchmarks.md
+	@$(PY) -m bench
+
+generate: python ## CRDs, schemas, AsyncAPI and reference from the models; example payloads into tests/data
+	@$(PY) tools/generate.py
+
+dev: setup ## a whole installation on this machine, with an example pull request (ARGS=--once ends after it)
+	@$(PY) -m catalyst.local dev $(ARGS)
+
+lock: python ## resolve requirements.in anew into requirements.lock: exact, hashed, without hosts
+	@.venv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--upgrade --quiet --output-file requirements.lock requirements.in
+	@! grep -nE '^ *--(index|extra|find)|://' requirements.lock || { echo 'requirements.lock names a host' >&2; exit 1; }
+
+clean: ## remove what was generated here: .venv, caches, .run (the binaries' cache stays)
+	@rm -rf .venv .run .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
