@@ -9,21 +9,20 @@ from pathlib import Path
 import pytest
 from catalyst.kube.client import Kube
 from catalyst.kube.settings import KubeSettings
-from catalyst.local.components import binaries
 from catalyst.local.control_plane import ControlPlane
 
 Until = Callable[[Callable[[], bool], float], Awaitable[None]]
 
 
 @pytest.fixture(scope="session")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    with ControlPlane(tmp_path_factory.mktemp("plane"), binaries()) as plane:
+def plane(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    with ControlPlane(tmp_path_factory.mktemp("plane"), binaries) as plane:
         yield plane
 
 
 @pytest.fixture(scope="session")
-def kubectl() -> Path:
-    return binaries()["kubectl"]
+def kubectl(binaries: dict[str, Path]) -> Path:
+    return binaries["kubectl"]
 
 
 @pytest.fixture
@@ -60,7 +59,7 @@ async def running(*coroutines: Awaitable[object]) -> AsyncIterator[list[asyncio.
     """Tasks that run while the block does; an error of theirs fails the test."""
     tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
     try:
-        yield tasks  # type: ignore[misc]
+        yield tasks
     finally:
         for task in tasks:
             task.cancel()

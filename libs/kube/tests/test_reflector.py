@@ -26,14 +26,18 @@ def config_map(namespace: str, name: str, value: str = "1") -> Manifest:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"value": value}}
 
 
+def value(manifest: Manifest | None) -> str | None:
+    return manifest["data"]["value"] if manifest else None
+
+
 def mirror(kube: Kube, namespace: str | None, **options: Any) -> tuple[Reflector, Changes]:
     changes: Changes = []
 
     def note(old: Manifest | None, new: Manifest | None) -> None:
-        changes.append((old and old["data"]["value"], new and new["data"]["value"]))
+        changes.append((value(old), value(new)))
 
-    options = {"label_selector": "mirror=yes", "on_change": note, "backoff": QUICK} | options
-    return Reflector(kube, CONFIG_MAP, namespace=namespace, **options), changes
+    chosen: dict[str, Any] = {"label_selector": "mirror=yes", "on_change": note, "backoff": QUICK} | options
+    return Reflector(kube, CONFIG_MAP, namespace=namespace, **chosen), changes
 
 
 async def delete(kube: Kube, manifest: Manifest) -> None:
@@ -72,8 +76,8 @@ async def test_a_watch_that_ends_is_continued_without_a_list(
     reflector, changes = mirror(kube, namespace, watch_seconds=1.0, spread=lambda: 0.0)
     async with running(reflector.run()):
         await reflector.synced.wait()
-        for value in range(12):
-            await kube.apply(config_map(namespace, "one", str(value)))
+        for number in range(12):
+            await kube.apply(config_map(namespace, "one", str(number)))
             await asyncio.sleep(0.25)
         await until(lambda: len(changes) == 12)
     assert changes[-1] == ("10", "11")

@@ -175,9 +175,10 @@ class Kube:
             target = f"{resource.path(namespace)}?{urlencode(query)}"
             answer = await self._read("list", resource, Request("GET", target, accept=accept))
             meta = answer["metadata"]
-            for item in answer["items"]:
+            items = answer["items"] or []  # an empty list of metadata comes as null
+            for item in items:
                 item["apiVersion"], item["kind"] = resource.api_version, resource.kind
-            yield Page(answer["items"], meta["resourceVersion"], int(meta.get("remainingItemCount") or 0))
+            yield Page(items, meta["resourceVersion"], int(meta.get("remainingItemCount") or 0))
             if not meta.get("continue"):
                 return
             query.pop("resourceVersion", None)
