@@ -31,7 +31,7 @@ log = structlog.get_logger()
 
 
 def run(name: str, settings_type: type[S], main: Main[S], *, argv: Sequence[str] | None = None) -> NoReturn:
-    """Be the service `name` (`webhook-ingest`, the distribution `catalyst-webhook-ingest`) until stopped; ends the process."""
+    """Be the service `name` until stopped; ends the process. Its distribution is `catalyst-<name>`."""
     release = version(f"catalyst-{name}")
     _parser(name, release, settings_type).parse_args(argv)
     try:

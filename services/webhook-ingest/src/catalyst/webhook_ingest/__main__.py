@@ -2,6 +2,7 @@
 
 import structlog
 from catalyst.events.bus import Bus, BusSettings
+from catalyst.events.users import inbox_prefix
 from catalyst.model.clock import utc_now
 from catalyst.service import Lifecycle, exporting, run, serving
 from catalyst.webhook_ingest.config import Settings
@@ -18,7 +19,7 @@ async def main(settings: Settings, life: Lifecycle) -> None:
     async def lost() -> None:
         life.crash(ConnectionError("the connection to the bus is closed for good"))
 
-    bus_settings = BusSettings(settings.nats_url, settings.nats_seed_file, inbox_prefix=f"_INBOX_{NAME}")
+    bus_settings = BusSettings(settings.nats_url, settings.nats_seed_file, inbox_prefix=inbox_prefix(NAME))
     bus = await Bus.connect(bus_settings, name=NAME, clock=utc_now, on_closed=lost)
     life.add_check("bus", lambda: "; ".join(bus.problems()) or None)
     try:

@@ -31,7 +31,7 @@ from starlette.routing import Route
 BODY_SECONDS: Final = 10.0
 """GitHub itself gives up after ten."""
 BODY_BUDGET: Final = 8 * core.MAX_BODY
-"""Bytes that all bodies may take together while they come in: anybody may send, and only a whole body has a signature."""
+"""Bytes that all bodies may take while they come in: anybody may send, and only a whole body has a signature."""
 MAX_UNPUBLISHED: Final = 256
 """Events that may wait for the bus at once, of up to 0.5 MB each; further ones are answered 503 at once."""
 
