@@ -1,11 +1,11 @@
 """What the tests of roles and policies stand on: raw requests as one user, and a small tenancy made by env-controller.
 
-    acme                     the team
-    acme--shop               the project: Environments pr-1 and staging
-    acme--shop--pr-1         development: observers and owners
-    acme--shop--staging      deployment: observers and admins
-    acme--blog--pr-9         another project of the same team
-    acme--shop--bare         carries our labels but no Pod Security, so that our own policies stand alone
+    globex                     the team
+    globex--shop               the project: Environments pr-1 and staging
+    globex--shop--pr-1         development: observers and owners
+    globex--shop--staging      deployment: observers and admins
+    globex--blog--pr-9         another project of the same team
+    globex--shop--bare         carries our labels but no Pod Security, so that our own policies stand alone
 
 Raw, because a status code and a reason is exactly what is asserted here.
 """
@@ -26,12 +26,13 @@ from catalyst.local.control_plane import ControlPlane
 Manifest = dict[str, Any]
 
 SYSTEM = "catalyst-system"
-TEAM = "acme"
-PROJECT = "acme--shop"
-DEVELOPMENT = "acme--shop--pr-1"
-DEPLOYMENT = "acme--shop--staging"
-FOREIGN = "acme--blog--pr-9"
-BARE = "acme--shop--bare"
+TEAM = "globex"
+PROJECT = "globex--shop"
+DEVELOPMENT = "globex--shop--pr-1"
+DEPLOYMENT = "globex--shop--staging"
+FOREIGN = "globex--blog--pr-9"
+BARE = "globex--shop--bare"
+NAMESPACES = (DEVELOPMENT, DEPLOYMENT, FOREIGN, BARE, PROJECT, TEAM)
 RBAC = "rbac.authorization.k8s.io"
 
 
@@ -110,6 +111,13 @@ class Api:
         answer = self.request("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review, dry_run=False)
         assert answer.status == 201, answer
         return bool(answer.body["status"]["allowed"])
+
+    def wait_until_may(self, verb: str, group: str, resource: str, namespace: str, name: str = "") -> None:
+        """The API server's authorizer sees a new binding a moment after it was written."""
+        ends = time.monotonic() + 10
+        while not self.may(verb, group, resource, namespace, name):
+            assert time.monotonic() < ends, f"{verb} {resource} in {namespace}: still not allowed"
+            time.sleep(0.02)
 
 
 def _answer(answer: httpx.Response) -> Answer:
@@ -255,10 +263,24 @@ class Tenancy:
         return self._callers[key]
 
     def close(self) -> None:
+        """Takes its namespaces along; they are gone some seconds later."""
+        for where in NAMESPACES:
+            self.admin.request("DELETE", path("", "", "namespaces", where), dry_run=False)
         for api in self._callers.values():
             api.close()
 
+    def _wait_until_gone(self, within: float = 60) -> None:
+        """What an earlier module closed."""
+        ends = time.monotonic() + within
+        for where in NAMESPACES:
+            while "deletionTimestamp" in self.admin.request("GET", path("", "", "namespaces", where)).body.get(
+                "metadata", {}
+            ):
+                assert time.monotonic() < ends, f"namespace {where} is still terminating after {within} s"
+                time.sleep(0.1)
+
     def create(self) -> "Tenancy":
+        self._wait_until_gone()
         self._as_admin(namespace(TEAM, {}))
         for manifest in env_controller_manifests():
             self._applied(self.env_controller, manifest)
@@ -266,6 +288,12 @@ class Tenancy:
         for name, kind in (("pr-1", "Development"), ("staging", "Deployment")):
             self._as_admin(environment(name, type=kind))
         self._wait_for_policies()
+        for role, where, name in (("owner", DEVELOPMENT, "pr-1"), ("admin", DEPLOYMENT, "staging")):
+            self.role(role).wait_until_may("create", "", "pods", where)
+            self.role(role).wait_until_may("patch", "catalyst.dev", "environments", PROJECT, name)
+        for where in (DEVELOPMENT, DEPLOYMENT):
+            self.role("observer").wait_until_may("list", "", "pods", where)
+        self.role("observer").wait_until_may("list", "catalyst.dev", "environments", PROJECT)
         return self
 
     def _as_admin(self, manifest: Manifest) -> None:

@@ -431,13 +431,14 @@ def test_nobody_writes_the_status_of_an_environment(tenancy: Tenancy, role: str,
 
 
 def test_an_environment_author_is_opt_in(tenancy: Tenancy) -> None:
-    author = tenancy.person("catalyst:acme:shop:ci")
+    author = tenancy.person("catalyst:globex:shop:ci")
     environments = path("catalyst.dev", PROJECT, "environments")
     assert author.request("POST", environments, environment("pr-2")).reason == "Forbidden"
     binding = role_binding(PROJECT, "ci-authors", "catalyst-environment-author", group("ci"))
     bound = tenancy.admin.apply(object_path(binding), binding)
     assert bound.status in (200, 201), bound
     try:
+        author.wait_until_may("create", "catalyst.dev", "environments", PROJECT)
         assert author.request("POST", environments, environment("pr-2")).status == 201
         assert author.request("GET", environments).status == 200
         assert author.request("DELETE", f"{environments}/pr-1").reason == "Forbidden"
@@ -453,7 +454,6 @@ def test_an_environment_author_is_opt_in(tenancy: Tenancy) -> None:
 
 def test_webhook_ingest_has_no_rights(tenancy: Tenancy) -> None:
     ingest = tenancy.service_account(SYSTEM, "webhook-ingest")
-    where = ("", SYSTEM, TEAM, PROJECT, DEVELOPMENT)
     for each in ("", SYSTEM, TEAM, PROJECT, DEVELOPMENT):
         assert allowed(ingest, cells_of(("get", "create")), each) == []
     assert ingest.request("GET", path("catalyst.dev", PROJECT, "environments")).reason == "Forbidden"
