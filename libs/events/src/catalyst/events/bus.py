@@ -27,6 +27,7 @@ from catalyst.events.catalogue import DeadLetter
 from catalyst.events.consuming import Consumption, Handler, Received
 from catalyst.events.errors import Oversized, Unpublished, Unreachable
 from catalyst.events.event import NO_CAUSE, Event, caused_by, dead_letter
+from catalyst.events.keys import public_key
 from catalyst.events.payload import VERBATIM_LIMIT, Omitted
 from catalyst.events.stored import Published, Stored
 from catalyst.events.topology import SCM, STATE, STATE_FILTER, Consumer
@@ -71,6 +72,7 @@ class Bus:
         self._points = points
         self._consumptions: set[Consumption] = set()
         self._refusals: dict[str, str] = {}
+        """Subject, in lower case as the client reports it → why it may not be published."""
         self._up = asyncio.Event()
         self._up.set()
         self._draining = False
@@ -92,6 +94,11 @@ class Bus:
         Raises:
             Unreachable: no connection within `connect_patience`, with the last reason.
         """
+        if settings.seed_file is not None:
+            try:
+                public_key(settings.seed_file)
+            except (OSError, ValueError) as exc:
+                raise Unreachable(f"no key to connect to {settings.url} as {name}: {exc}") from exc
         client = Client()
         bus = cls(settings, client, name=name, clock=clock, points=points)
         reasons: list[str] = []
@@ -128,7 +135,7 @@ class Bus:
                     reconnected_cb=bus._reconnected,
                     closed_cb=closed,
                 )
-        except (TimeoutError, OSError, ValueError, nats.errors.Error) as exc:
+        except (TimeoutError, OSError, nats.errors.Error) as exc:
             bus._draining = True
             await client.close()
             reason = reasons[-1] if reasons else str(exc) or type(exc).__name__
@@ -237,7 +244,7 @@ class Bus:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._settings.publish_patience
         pause, reason = 0.05, "no connection"
-        self._refusals.pop(subject, None)
+        self._refusals.pop(subject.lower(), None)
         while (left := deadline - loop.time()) > 0:
             try:
                 # Not while disconnected: the client would buffer the message and send it whenever, unobserved.
@@ -253,8 +260,8 @@ class Bus:
             except nats.errors.ConnectionClosedError as exc:
                 raise Unpublished(f"{subject}: the connection is closed") from exc
             except (TimeoutError, nats.errors.Error) as exc:
-                if subject in self._refusals:
-                    raise Unpublished(f"{subject}: {self._refusals[subject]}") from exc
+                if subject.lower() in self._refusals:
+                    raise Unpublished(f"{subject}: {self._refusals[subject.lower()]}") from exc
                 reason = _explained(exc)
             await asyncio.sleep(min(pause, max(deadline - loop.time(), 0)))
             pause = min(pause * 2, 1.0)
@@ -295,10 +302,12 @@ class Bus:
         """Remembers what the server refused: it says so beside the request, which only runs into its timeout."""
         text = str(error)
         logger.warning("the bus reports an error", extra={"error": text or type(error).__name__})
-        _, found, rest = text.partition('Permissions Violation for Publish to "')
+        _, found, rest = text.lower().partition('permissions violation for publish to "')
         if found:
             subject = rest.partition('"')[0]
             self._refusals[subject] = f"{self._name} may not publish here"
+            for consumption in self._consumptions:
+                consumption.forbidden(subject)
 
 
 def _text(body: bytes) -> str | None:

@@ -80,6 +80,7 @@ class Consumption:
         self._points = points
         self._bury = bury
         self._inbox = client.new_inbox()
+        self._next = f"$JS.API.CONSUMER.MSG.NEXT.{consumer.stream}.{consumer.name}"
         self._requests = 0
         self._asked = 0
         self._in_flight: dict[str, Msg] = {}
@@ -124,6 +125,11 @@ class Consumption:
         self._heard = asyncio.get_running_loop().time()
         await self._top_up()
 
+    def forbidden(self, subject: str) -> None:
+        """Told that the server refuses to let us publish to `subject` (in lower case)."""
+        if subject == self._next.lower():
+            self._unwell(f"consumer {self.name} is not ours to read", at_once=True)
+
     async def drain(self, timeout: float) -> None:
         """Stops asking, finishes what is in flight, and hands back what takes longer than `timeout` seconds."""
         self._concurrency = 0
@@ -149,7 +155,7 @@ class Consumption:
         request = {"batch": free, "expires": int(EXPIRES * 1e9), "idle_heartbeat": int(HEARTBEAT * 1e9)}
         try:
             await self._client.publish(
-                f"$JS.API.CONSUMER.MSG.NEXT.{self.consumer.stream}.{self.consumer.name}",
+                self._next,
                 json.dumps(request).encode(),
                 reply=f"{self._inbox}.{self._requests}",
             )

@@ -23,7 +23,7 @@ def write_keys(folder: Path, names: Iterable[str]) -> dict[str, str]:
         ValueError: a seed file holds no seed.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    public = {name: _public_key(_seed(folder / f"{name}.seed")) for name in names}
+    public = {name: public_key(_seed(folder / f"{name}.seed")) for name in names}
     (folder / PUBLIC).write_text(json.dumps(public, indent=2, sort_keys=True) + "\n")
     return public
 
@@ -49,7 +49,13 @@ def _seed(path: Path) -> Path:
     return path
 
 
-def _public_key(path: Path) -> str:
+def public_key(path: Path) -> str:
+    """The public key of a seed file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it holds no seed.
+    """
     try:
         pair = nkeys.from_seed(bytearray(path.read_bytes().strip()))
     except nkeys.NkeysError as exc:
