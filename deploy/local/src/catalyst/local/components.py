@@ -16,6 +16,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -189,7 +190,7 @@ def _build_failed(component: Component, command: list[str], output: str) -> str:
     return (
         f"building {component.name} failed:\n{end}\n"
         f"To see it again: cd {component.module} && CGO_ENABLED=0 go build {command[-1]}\n"
-        "A download failed? Check GOPROXY and the network, then run the same command again; what is built stays built.\n"
+        "A download failed? Check GOPROXY and the network, then run the same command again; what is built stays.\n"
         f"Instead of building: set KUBEBUILDER_ASSETS to a folder with {_all_names()}."
     )
 
@@ -215,6 +216,7 @@ def _clock(seconds: float) -> str:
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a half-made build and its compiler go, too
     try:
         found = binaries()
     except ComponentError as error:

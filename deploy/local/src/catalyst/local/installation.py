@@ -174,19 +174,24 @@ def _objects(client: httpx.Client, path: str, resource: str) -> list[Found]:
         Found(
             resource, item["metadata"].get("namespace", ""), item["metadata"]["name"], item["metadata"].get("uid", "")
         )
-        for item in checked(answer).json()["items"]
+        for item in checked(answer).json()["items"] or ()  # an empty list may come as null
     ]
 
 
 def _wait_for_crds(client: httpx.Client) -> None:
-    def established() -> bool:
-        items = checked(client.get("/apis/apiextensions.k8s.io/v1/customresourcedefinitions")).json()["items"]
-        wanted = {"type": "Established", "status": "True"}
-        return all(
-            any(wanted.items() <= c.items() for c in item.get("status", {}).get("conditions", [])) for item in items
-        )
+    """Until every custom resource can be listed: after `Established` the API server still answers 429 for a moment."""
 
-    _until(established, within=20, what="the custom resources are served")
+    def served() -> bool:
+        items = checked(client.get("/apis/apiextensions.k8s.io/v1/customresourcedefinitions")).json()["items"]
+        paths = [
+            f"/apis/{item['spec']['group']}/{version['name']}/{item['spec']['names']['plural']}"
+            for item in items
+            for version in item["spec"]["versions"]
+            if version["served"]
+        ]
+        return all(client.get(path, params={"limit": "1"}).status_code == httpx.codes.OK for path in paths)
+
+    _until(served, within=20, what="the custom resources are served")
 
 
 def _wait_for_policies(client: httpx.Client) -> None:

@@ -6,7 +6,7 @@
 | `control_plane` | session | `ControlPlane`, running, with nothing of ours in it |
 | `own_control_plane` | function | another one, for tests that break it |
 | `nats` | function | `Nats`, running, fresh store, users known, no streams |
-| `installation` | session | `Installation` on `control_plane`: deploy/k8s applied, its own NATS server with the topology |
+| `installation` | session | `Installation` on `control_plane` with its own NATS: deploy/k8s and the topology applied |
 
 They are synchronous: servers are processes, and each test keeps its own event loop. What the servers log lies in
 pytest's temporary folder; a test that fails shows the end of each part's log that grew during it.
