@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
 from catalyst.events import asyncapi, schemas
 from catalyst.events.catalogue import CATALOGUE
 from catalyst.model.access import cluster_roles

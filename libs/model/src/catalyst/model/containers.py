@@ -6,8 +6,6 @@ node, or raise privileges.
 
 from typing import Annotated, Literal
 
-from pydantic import Field
-
 from catalyst.model.fields import (
     AbsolutePath,
     EnvName,
@@ -27,6 +25,7 @@ from catalyst.model.fields import (
     ruled,
 )
 from catalyst.model.resource import Spec
+from pydantic import Field
 
 _RESOURCE_KEYS = cel(
     "self.all(key, key in ['cpu', 'memory', 'ephemeral-storage'] || key.contains('/'))",

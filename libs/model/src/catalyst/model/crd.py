@@ -8,8 +8,6 @@ defaults: what env-controller writes is what is stored.
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel
-
 from catalyst.model import labels
 from catalyst.model.environment import Environment
 from catalyst.model.fields import Json, cel
@@ -17,6 +15,7 @@ from catalyst.model.manifest import Manifest
 from catalyst.model.names import MAX_NAME, NAME_PATTERN
 from catalyst.model.project import Project
 from catalyst.model.resource import Resource
+from pydantic import BaseModel
 
 _NAME_RULE = cel(
     f"self.metadata.name.size() <= {MAX_NAME} && self.metadata.name.matches('{NAME_PATTERN}')",
@@ -60,7 +59,7 @@ _PROJECT_COLUMNS = (
     _Column("Repository", ".spec.source.repository"),
     _Column("Accepted", _condition("Accepted", "status")),
     _Column("Reason", _condition("Accepted", "reason")),
-    _Column("Environments", ".status.environments", "integer"),
+    _Column("Namespace", ".status.namespace.name", wide=True),
     _Column("Paused", ".spec.paused", "boolean", wide=True),
     _Column("Message", _condition("Accepted", "message"), wide=True),
     _AGE,

@@ -10,10 +10,9 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Annotated, Any, Final
 
+from catalyst.model.names import MAX_NAME, NAME_PATTERN
 from pydantic import AfterValidator, Field
 from pydantic.fields import FieldInfo
-
-from catalyst.model.names import MAX_NAME, NAME_PATTERN
 
 Json = dict[str, Any]
 
@@ -159,7 +158,7 @@ Duration = Annotated[
 
 QUANTITY_PATTERN: Final = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"
 Quantity = Annotated[
-    int | Annotated[str, Field(max_length=32, pattern=QUANTITY_PATTERN)],
+    Annotated[int, Field(ge=0)] | Annotated[str, Field(max_length=32, pattern=QUANTITY_PATTERN)],
     Field(
         json_schema_extra={
             "x-kubernetes-int-or-string": True,
