@@ -13,9 +13,11 @@ def field_table(schema: Json) -> str:
 
     Reads structural schemas as well as pydantic's with `$defs`. A model that contains itself is shown once per path.
     """
+    definitions = schema.get("$defs", {})
+    root, names = _resolved(schema, definitions)
     lines = (
         f"| `{path}` | {kind} | {default} | {description} |\n"
-        for path, kind, default, description in _rows(schema, "", schema.get("$defs", {}), ())
+        for path, kind, default, description in _rows(root, "", definitions, names)
     )
     return _HEADER + "".join(lines)
 
