@@ -36,13 +36,13 @@ PUSH = orjson.dumps(
 )
 
 
-def read(body: bytes, event: str = "push", *, secret: bytes = SECRET, **headers: str) -> Fact | Answer:
+def read(body: bytes, event: str = "push", *, secret: bytes = SECRET, delivery: str = DELIVERY) -> Fact | Answer:
     signed = {
         "x-hub-signature-256": "sha256=" + hmac.new(secret, body, hashlib.sha256).hexdigest(),
         "x-github-event": event,
-        "x-github-delivery": DELIVERY,
+        "x-github-delivery": delivery,
     }
-    return reading(GitHub(), {**signed, **headers}, body, [SECRET], NOW)
+    return reading(GitHub(), signed, body, [SECRET], NOW)
 
 
 def test_a_fact_is_published_under_the_delivery_before_it_is_answered() -> None:
@@ -78,7 +78,7 @@ def test_an_event_the_bus_cannot_take_is_to_be_sent_again() -> None:
         (read(b"{", secret=b"another"), 401, "refused", "none of ours"),
         (read(b"{"), 400, "refused", "body: expected a JSON object"),
         (read(b"{}"), 400, "refused", "ref: expected a value, but it is missing"),
-        (read(PUSH, **{"x-github-delivery": ""}), 400, "refused", "header x-github-delivery: expected the GUID"),
+        (read(PUSH, delivery=""), 400, "refused", "header x-github-delivery: expected the GUID"),
         (too_large(), 413, "refused", "body: expected at most 26214400 bytes"),
     ],
 )

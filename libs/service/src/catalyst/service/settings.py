@@ -55,7 +55,7 @@ def load(settings_type: type[S]) -> S:
     except ValidationError as exc:
         raise BadSettings("; ".join(_sentences(settings_type, exc))) from exc
     except SettingsError as exc:
-        raise BadSettings(f"a {PREFIX} variable is not the JSON it should be: {exc}") from exc
+        raise BadSettings(_not_json(settings_type, exc)) from exc
 
 
 def variable(settings_type: type[ServiceSettings], field: str) -> str:
@@ -92,6 +92,15 @@ def _default(field: FieldInfo) -> str:
         return "required"
     default: Any = field.get_default(call_default_factory=True, validated_data={})
     return "none" if default is None else str(default)
+
+
+def _not_json(settings_type: type[ServiceSettings], error: SettingsError) -> str:
+    """The package names the field in quotes, and nothing else about it is safe to repeat."""
+    field = next((name for name in settings_type.model_fields if f'"{name}"' in str(error)), None)
+    if field is None:
+        return "a setting cannot be read; expected JSON for lists and objects"
+    meaning = settings_type.model_fields[field].description or "a value"
+    return f"{variable(settings_type, field)} is not the JSON it should be; expected: {meaning}"
 
 
 def _sentences(settings_type: type[ServiceSettings], errors: ValidationError) -> Iterator[str]:

@@ -76,8 +76,8 @@ class Bodies:
             self._held -= size
 
     async def _discard(self, receive: Receive) -> None:
-        """Throw away up to another `limit` bytes: most senders read no answer while they still send."""
-        left, more = self._limit, True
+        """Throw away up to twice the limit: most senders read no answer while they still send."""
+        left, more = 2 * self._limit, True
         while more and left > 0:
             piece, more = await _piece(receive)
             left -= len(piece)
