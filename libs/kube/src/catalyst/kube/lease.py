@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -36,6 +35,10 @@ _DRIFT = 0.05  # two clocks may run apart by this share of a duration before fen
 
 class LeadWouldNotStop(RuntimeError):
     """The leading task ignored its cancellation for longer than the lease lasts. The process must end now."""
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()
 
 
 @dataclass(slots=True)
@@ -59,13 +62,13 @@ class Elector:
         duration: float = 10.0,
         renew_deadline: float = 6.0,
         retry: float = 1.5,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = _loop_time,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         spread: Callable[[], float] = random.random,
         points: Points = no_points,
     ) -> None:
-        """Seconds throughout. `clock` must not stand still while the loop is busy: uvloop's `loop.time()` does, so the
-        default is the system's monotonic clock; on a virtual-time loop pass `loop.time`. `now` only dates the record.
+        """Seconds throughout. `clock` is the loop's own, so all of this runs on virtual time; it must go on while the
+        loop is busy or the process frozen (asyncio's and uvloop's do). `now` only dates the record, for people.
 
         Raises ValueError when the times leave no room for a write to end before the lease does.
         """
