@@ -27,6 +27,7 @@ from nats.aio.client import Client
 
 MIB = 1024 * 1024
 SMALL = Budget(scm=256 * MIB, events=256 * MIB, state=64 * MIB, audit=64 * MIB, dead=64 * MIB)
+ROOMY = replace(SMALL, scm=512 * MIB)
 
 
 class Server:
@@ -41,7 +42,7 @@ class Server:
         self._config = folder / "nats.json"
         self._config.write_text(
             nats_server_config(
-                store_dir=folder / "store", port=self.port, public_keys=public, sync_always=sync_always, budget=SMALL
+                store_dir=folder / "store", port=self.port, public_keys=public, sync_always=sync_always, budget=ROOMY
             )
         )
         self.process: subprocess.Popen[bytes] | None = None

@@ -33,7 +33,8 @@ async def until(condition: Callable[[], Any], within: float = 10.0) -> None:
 
 
 async def consumer_info(operator: Client) -> ConsumerInfo:
-    return await operator.jetstream().consumer_info(SCM, "env-controller")
+    info: ConsumerInfo = await operator.jetstream().consumer_info(SCM, "env-controller")
+    return info
 
 
 async def settled(operator: Client, sequence: int, within: float = 10.0) -> ConsumerInfo:
@@ -88,20 +89,22 @@ class Handling:
 
 
 @pytest.fixture
-async def ingest(bus_of):
-    return await bus_of("webhook-ingest")
+async def ingest(bus_of: Any) -> Bus:
+    bus: Bus = await bus_of("webhook-ingest")
+    return bus
 
 
 @pytest.fixture
-async def controller(bus_of, operator):
+async def controller(bus_of: Any, operator: Any) -> Bus:
     await tuned(operator)
-    return await bus_of("env-controller")
+    bus: Bus = await bus_of("env-controller")
+    return bus
 
 
 # Publishing
 
 
-async def test_the_same_event_twice_is_stored_once(ingest: Bus):
+async def test_the_same_event_twice_is_stored_once(ingest: Bus) -> None:
     first = await ingest.publish(pull_request(delivery="a"))
     again = await ingest.publish(pull_request(delivery="a"))
     other = await ingest.publish(pull_request(delivery="b"))
@@ -109,7 +112,9 @@ async def test_the_same_event_twice_is_stored_once(ingest: Bus):
     assert again.sequence == first.sequence < other.sequence
 
 
-async def test_a_frozen_server_is_tried_until_patience_ends_and_then_stores_once(server, bus_of, operator: Client):
+async def test_a_frozen_server_is_tried_until_patience_ends_and_then_stores_once(
+    server: Any, bus_of: Any, operator: Client
+) -> None:
     bus = await bus_of("webhook-ingest", publish_timeout=0.2, publish_patience=1.0)
     await bus.publish(pull_request(delivery="before"))
     server.send(signal.SIGSTOP)
@@ -124,7 +129,7 @@ async def test_a_frozen_server_is_tried_until_patience_ends_and_then_stores_once
     assert ids == ["before", "frozen"]
 
 
-async def test_a_publish_waits_for_a_server_that_restarts(server, ingest: Bus):
+async def test_a_publish_waits_for_a_server_that_restarts(server: Any, ingest: Bus) -> None:
     await ingest.publish(pull_request(delivery="a"))
     await asyncio.to_thread(server.stop)
     waiting = asyncio.create_task(ingest.publish(pull_request(delivery="b")))
@@ -137,7 +142,7 @@ async def test_a_publish_waits_for_a_server_that_restarts(server, ingest: Bus):
     assert ingest.problems() == []
 
 
-async def test_a_full_stream_is_said_at_once(server, operator: Client, ingest: Bus):
+async def test_a_full_stream_is_said_at_once(server: Any, operator: Client, ingest: Bus) -> None:
     jetstream = operator.jetstream()
     config = (await jetstream.stream_info(SCM)).config
     await jetstream.update_stream(config.evolve(max_bytes=4096))
@@ -152,21 +157,21 @@ async def test_a_full_stream_is_said_at_once(server, operator: Client, ingest: B
     assert not (await ingest.publish(pull_request(delivery="fits"))).duplicate
 
 
-async def test_an_oversized_event_is_refused_with_its_size(ingest: Bus):
+async def test_an_oversized_event_is_refused_with_its_size(ingest: Bus) -> None:
     with pytest.raises(Oversized, match=r"v1 big has 11\d{5} bytes with headers, the bus takes 1048576"):
         await ingest.publish(pull_request(delivery="big", title="x" * 1_100_000))
     largest = b'{"a":"' + b"x" * (512 * 1024 - 8) + b'"}'
     assert (await ingest.publish(pull_request(delivery="fits", payload=largest))).stream == SCM
 
 
-async def test_what_may_not_be_published_is_said_at_once(ingest: Bus):
+async def test_what_may_not_be_published_is_said_at_once(ingest: Bus) -> None:
     began = time.monotonic()
     with pytest.raises(Unpublished, match="webhook-ingest may not publish here"):
         await ingest.publish(changed())
     assert time.monotonic() - began < 3
 
 
-async def test_no_server_and_no_key_are_told_apart(server, tmp_path):
+async def test_no_server_and_no_key_are_told_apart(server: Any, tmp_path: Any) -> None:
     settings = BusSettings(server.url, tmp_path / "other.seed", connect_patience=1.0)
     with pytest.raises(Unreachable, match=r"other\.seed"):
         await Bus.connect(settings, name="x", clock=lambda: NOW)
@@ -180,7 +185,7 @@ async def test_no_server_and_no_key_are_told_apart(server, tmp_path):
 # Consuming
 
 
-async def test_handled_then_acknowledged(ingest: Bus, controller: Bus, operator: Client):
+async def test_handled_then_acknowledged(ingest: Bus, controller: Bus, operator: Client) -> None:
     handling = Handling(controller)
     published = await ingest.publish(pull_request())
     await settled(operator, published.sequence)
@@ -189,7 +194,7 @@ async def test_handled_then_acknowledged(ingest: Bus, controller: Bus, operator:
     assert (received.stream, received.sequence, received.delivered) == (SCM, published.sequence, 1)
 
 
-async def test_the_acknowledgement_comes_after_the_handler(ingest: Bus, controller: Bus, operator: Client):
+async def test_the_acknowledgement_comes_after_the_handler(ingest: Bus, controller: Bus, operator: Client) -> None:
     """Planted bug: ack before the handler. Then nothing would be pending while it runs."""
     pending: list[int | None] = []
     handling = Handling(controller)
@@ -204,7 +209,7 @@ async def test_the_acknowledgement_comes_after_the_handler(ingest: Bus, controll
     assert pending == [1]
 
 
-async def test_retry_comes_again_after_its_delay(ingest: Bus, controller: Bus, operator: Client):
+async def test_retry_comes_again_after_its_delay(ingest: Bus, controller: Bus, operator: Client) -> None:
     handling = Handling(controller)
     times: list[float] = []
 
@@ -220,7 +225,7 @@ async def test_retry_comes_again_after_its_delay(ingest: Bus, controller: Bus, o
     assert 0.45 < times[1] - times[0] < 0.8
 
 
-async def test_an_unknown_failure_comes_again_after_the_backoff(ingest: Bus, controller: Bus, operator: Client):
+async def test_an_unknown_failure_comes_again_after_the_backoff(ingest: Bus, controller: Bus, operator: Client) -> None:
     handling = Handling(controller)
     times: list[float] = []
 
@@ -238,7 +243,7 @@ async def test_an_unknown_failure_comes_again_after_the_backoff(ingest: Bus, con
 
 async def test_a_handler_that_takes_too_long_is_cancelled_and_tried_again(
     ingest: Bus, controller: Bus, operator: Client
-):
+) -> None:
     handling = Handling(controller)
     cancelled: list[bool] = []
 
@@ -257,7 +262,9 @@ async def test_a_handler_that_takes_too_long_is_cancelled_and_tried_again(
     assert cancelled == [True]
 
 
-async def test_what_waits_behind_its_subject_is_not_delivered_twice(ingest: Bus, controller: Bus, operator: Client):
+async def test_what_waits_behind_its_subject_is_not_delivered_twice(
+    ingest: Bus, controller: Bus, operator: Client
+) -> None:
     """Each is handled for two thirds of ack_wait: only in_progress keeps the last of five ours."""
     handling = Handling(controller)
     handling.act = lambda _received: asyncio.sleep(0.6)
@@ -268,7 +275,7 @@ async def test_what_waits_behind_its_subject_is_not_delivered_twice(ingest: Bus,
     assert handling.deliveries == [1] * 5
 
 
-async def test_never_more_in_flight_than_hands(ingest: Bus, controller: Bus, operator: Client):
+async def test_never_more_in_flight_than_hands(ingest: Bus, controller: Bus, operator: Client) -> None:
     handling = Handling(controller, concurrency=3)
     pending: list[int] = []
 
@@ -285,7 +292,9 @@ async def test_never_more_in_flight_than_hands(ingest: Bus, controller: Bus, ope
     assert sorted(handling.ids, key=int) == [str(number) for number in range(1, 13)]
 
 
-async def test_reject_is_buried_with_its_reason_and_the_stream_flows_on(ingest: Bus, controller: Bus, operator: Client):
+async def test_reject_is_buried_with_its_reason_and_the_stream_flows_on(
+    ingest: Bus, controller: Bus, operator: Client
+) -> None:
     handling = Handling(controller)
 
     async def act(received: Received) -> None:
@@ -317,8 +326,8 @@ async def test_reject_is_buried_with_its_reason_and_the_stream_flows_on(ingest: 
     ids=["no JSON", "another content type", "a foreign subject"],
 )
 async def test_a_poison_message_is_buried_and_the_stream_flows_on(
-    body: bytes, content_type: str, reason: str, connect, ingest: Bus, controller: Bus, operator: Client
-):
+    body: bytes, content_type: str, reason: str, connect: Any, ingest: Bus, controller: Bus, operator: Client
+) -> None:
     handling = Handling(controller)
     raw = await connect("webhook-ingest")
     await raw.jetstream().publish(pull_request().subject, body, headers={"content-type": content_type})
@@ -332,7 +341,7 @@ async def test_a_poison_message_is_buried_and_the_stream_flows_on(
     assert (one.letter.message is None) == (body == b"\xff\xfe")
 
 
-async def test_the_last_failure_is_buried_with_its_reason(ingest: Bus, controller: Bus, operator: Client):
+async def test_the_last_failure_is_buried_with_its_reason(ingest: Bus, controller: Bus, operator: Client) -> None:
     handling = Handling(controller)
 
     async def act(_received: Received) -> None:
@@ -346,7 +355,7 @@ async def test_the_last_failure_is_buried_with_its_reason(ingest: Bus, controlle
     assert one.reason == "given up after 5 deliveries: the API server is away"
 
 
-async def test_the_servers_own_advisory_is_kept(connect, ingest: Bus, server, operator: Client):
+async def test_the_servers_own_advisory_is_kept(connect: Any, ingest: Bus, server: Any, operator: Client) -> None:
     """A message that kills its handler every time is never answered for; only the server can tell."""
     quick = replace(QUICK, backoff=(0.1, 0.1), max_deliver=2)
     await tuned(operator, quick)
@@ -366,7 +375,7 @@ async def test_the_servers_own_advisory_is_kept(connect, ingest: Bus, server, op
     ]
 
 
-async def test_what_stands_in_dead_and_cannot_be_read_is_shown(connect, operator: Client):
+async def test_what_stands_in_dead_and_cannot_be_read_is_shown(connect: Any, operator: Client) -> None:
     raw = await connect("env-controller")
     await raw.jetstream().publish("dead.env-controller", b"?")
     await raw.close()
@@ -376,7 +385,9 @@ async def test_what_stands_in_dead_and_cannot_be_read_is_shown(connect, operator
 # Faults
 
 
-async def test_a_restart_in_the_middle_loses_nothing(server, ingest: Bus, controller: Bus, operator: Client):
+async def test_a_restart_in_the_middle_loses_nothing(
+    server: Any, ingest: Bus, controller: Bus, operator: Client
+) -> None:
     handling = Handling(controller, concurrency=4)
     handling.act = lambda _received: asyncio.sleep(0.005)
 
@@ -393,7 +404,7 @@ async def test_a_restart_in_the_middle_loses_nothing(server, ingest: Bus, contro
     assert stored == [str(number) for number in range(1, 301)]
 
 
-async def test_messages_flow_half_a_second_after_a_restart(server, ingest: Bus, controller: Bus):
+async def test_messages_flow_half_a_second_after_a_restart(server: Any, ingest: Bus, controller: Bus) -> None:
     handling = Handling(controller)
     await ingest.publish(pull_request(delivery="before"))
     await until(lambda: handling.received)
@@ -407,7 +418,7 @@ async def test_messages_flow_half_a_second_after_a_restart(server, ingest: Bus, 
     assert time.monotonic() - up < 0.5
 
 
-async def test_a_frozen_server_that_thaws_goes_on(server, ingest: Bus, controller: Bus):
+async def test_a_frozen_server_that_thaws_goes_on(server: Any, ingest: Bus, controller: Bus) -> None:
     handling = Handling(controller)
     await ingest.publish(pull_request(delivery="before"))
     await until(lambda: handling.received)
@@ -420,7 +431,7 @@ async def test_a_frozen_server_that_thaws_goes_on(server, ingest: Bus, controlle
 
 async def test_a_consumer_deleted_underneath_is_reported_and_taken_up_again(
     ingest: Bus, controller: Bus, operator: Client
-):
+) -> None:
     handling = Handling(controller)
     await ingest.publish(pull_request(delivery="before"))
     await until(lambda: handling.received)
@@ -433,7 +444,7 @@ async def test_a_consumer_deleted_underneath_is_reported_and_taken_up_again(
     assert controller.problems() == []
 
 
-async def test_a_consumer_of_somebody_else_is_reported(operator: Client, bus_of):
+async def test_a_consumer_of_somebody_else_is_reported(operator: Client, bus_of: Any) -> None:
     controller = await bus_of("env-controller")
     missing = replace(QUICK, name="nobody")
     task = asyncio.create_task(controller.consume(missing, lambda _received: asyncio.sleep(0), concurrency=1))
@@ -442,7 +453,7 @@ async def test_a_consumer_of_somebody_else_is_reported(operator: Client, bus_of)
     task.cancel()
 
 
-async def test_a_consumer_that_was_not_made_is_reported(operator: Client, bus_of):
+async def test_a_consumer_that_was_not_made_is_reported(operator: Client, bus_of: Any) -> None:
     controller = await bus_of("env-controller")
     await operator.jetstream().delete_consumer(SCM, "env-controller")
     handling = Handling(controller)
@@ -451,7 +462,7 @@ async def test_a_consumer_that_was_not_made_is_reported(operator: Client, bus_of
     handling.task.cancel()
 
 
-async def test_drain_finishes_what_is_in_flight_and_loses_nothing(ingest: Bus, operator: Client, bus_of):
+async def test_drain_finishes_what_is_in_flight_and_loses_nothing(ingest: Bus, operator: Client, bus_of: Any) -> None:
     await tuned(operator)
     controller = await bus_of("env-controller")
     handling = Handling(controller, concurrency=2)
@@ -470,7 +481,9 @@ async def test_drain_finishes_what_is_in_flight_and_loses_nothing(ingest: Bus, o
     assert successor.deliveries == [1] * len(successor.ids)
 
 
-async def test_cancelling_stops_handlers_and_hands_their_messages_on_at_once(ingest: Bus, operator: Client, bus_of):
+async def test_cancelling_stops_handlers_and_hands_their_messages_on_at_once(
+    ingest: Bus, operator: Client, bus_of: Any
+) -> None:
     await tuned(operator, replace(QUICK, backoff=(30.0,)))
     leader, standby = await bus_of("env-controller"), await bus_of("env-controller")
     handling = Handling(leader, concurrency=2, consumer=replace(QUICK, backoff=(30.0,)))
@@ -485,7 +498,7 @@ async def test_cancelling_stops_handlers_and_hands_their_messages_on_at_once(ing
     await until(lambda: len(successor.received) == 3, within=2)
 
 
-async def test_points_are_hit(operator: Client, bus_of):
+async def test_points_are_hit(operator: Client, bus_of: Any) -> None:
     hit: list[str] = []
 
     async def points(name: str) -> None:
@@ -504,7 +517,7 @@ async def test_points_are_hit(operator: Client, bus_of):
     ]
 
 
-async def test_a_fault_before_the_ack_delivers_again(ingest: Bus, operator: Client, bus_of):
+async def test_a_fault_before_the_ack_delivers_again(ingest: Bus, operator: Client, bus_of: Any) -> None:
     faults = ["one"]
 
     async def points(name: str) -> None:
@@ -519,7 +532,7 @@ async def test_a_fault_before_the_ack_delivers_again(ingest: Bus, operator: Clie
     assert handling.deliveries == [1, 2]
 
 
-async def test_losing_the_connection_for_good_is_told(server):
+async def test_losing_the_connection_for_good_is_told(server: Any) -> None:
     closed = asyncio.Event()
 
     async def on_closed() -> None:
@@ -532,7 +545,7 @@ async def test_losing_the_connection_for_good_is_told(server):
     assert not bus.connected
 
 
-async def test_a_drain_is_no_loss(server):
+async def test_a_drain_is_no_loss(server: Any) -> None:
     async def on_closed() -> None:
         raise AssertionError("told although drained")
 
@@ -542,7 +555,9 @@ async def test_a_drain_is_no_loss(server):
     assert not bus.connected
 
 
-async def test_applying_the_topology_again_does_not_disturb_a_consumer(ingest: Bus, bus_of, operator: Client):
+async def test_applying_the_topology_again_does_not_disturb_a_consumer(
+    ingest: Bus, bus_of: Any, operator: Client
+) -> None:
     handling = Handling(await bus_of("env-controller"), consumer=ENV_CONTROLLER_SCM)
     await ingest.publish(pull_request(delivery="1"))
     await until(lambda: handling.received)

@@ -24,7 +24,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
 
 @given(TEXTS)
-def test_any_text_becomes_one_token_and_comes_back(text: str):
+def test_any_text_becomes_one_token_and_comes_back(text: str) -> None:
     token = subjects.escape(text)
     assert subjects.unescape(token) == text
     assert not set(token) & set(". *>\t\r\n")
@@ -32,23 +32,23 @@ def test_any_text_becomes_one_token_and_comes_back(text: str):
 
 
 @given(TEXTS, TEXTS)
-def test_different_texts_have_different_tokens(one: str, other: str):
+def test_different_texts_have_different_tokens(one: str, other: str) -> None:
     assert (subjects.escape(one) == subjects.escape(other)) == (one == other)
 
 
 @pytest.mark.parametrize("text", ["", "\ud800"])
-def test_what_cannot_be_a_token_is_refused(text: str):
+def test_what_cannot_be_a_token_is_refused(text: str) -> None:
     with pytest.raises(subjects.InvalidSubject):
         subjects.escape(text)
 
 
 @pytest.mark.parametrize("token", ["", "a.b", "%2e", "%zz", "a%", "%C3", "é", "%61"])
-def test_what_escape_never_gives_is_refused(token: str):
+def test_what_escape_never_gives_is_refused(token: str) -> None:
     with pytest.raises(subjects.InvalidSubject):
         subjects.unescape(token)
 
 
-def test_subjects_read_as_documented_and_back():
+def test_subjects_read_as_documented_and_back() -> None:
     identity = Identity("acme", "shop", "pr-42")
     table = {
         subjects.pull_request_subject("github", "Acme/Shop", 42): (
@@ -78,18 +78,18 @@ def test_subjects_read_as_documented_and_back():
 @pytest.mark.parametrize(
     "subject", ["", "scm.a.b", "env.Acme.shop.pr-1.a.b", "scm.github.a.b.issue.1", "dead", "env.a--b.c.d.e.f"]
 )
-def test_foreign_subjects_are_refused(subject: str):
+def test_foreign_subjects_are_refused(subject: str) -> None:
     with pytest.raises(subjects.InvalidSubject):
         subjects.parse_subject(subject)
 
 
-def test_a_repository_without_owner_is_refused():
+def test_a_repository_without_owner_is_refused() -> None:
     with pytest.raises(subjects.InvalidSubject, match="expected owner/name"):
         subjects.pull_request_subject("github", "shop", 1)
 
 
 @pytest.mark.parametrize("event", examples().values(), ids=examples())
-def test_every_event_comes_back_equal(event: Event):
+def test_every_event_comes_back_equal(event: Event) -> None:
     body, headers = encode(event)
     assert decode(body, headers, subject=event.subject) == event
     assert subjects.parse_subject(event.subject)
@@ -97,11 +97,11 @@ def test_every_event_comes_back_equal(event: Event):
     assert orjson.loads(body)["dataschema"] == event.data.dataschema()
 
 
-def test_there_is_an_example_of_every_event():
+def test_there_is_an_example_of_every_event() -> None:
     assert set(examples()) == set(CATALOGUE)
 
 
-def test_ids():
+def test_ids() -> None:
     ids = {type_.split(".", 2)[2]: event.id for type_, event in examples().items()}
     assert ids == {
         "scm.pull_request.changed.v1": "d-1",
@@ -122,7 +122,7 @@ def test_ids():
     assert changed(8, phase=Phase.GONE).id == "u-1/gone"
 
 
-def test_a_cause_is_passed_on():
+def test_a_cause_is_passed_on() -> None:
     cause = caused_by(pull_request())
     assert (cause.correlation_id, cause.causation_id, cause.actor) == (
         "webhook-ingest/d-1",
@@ -133,7 +133,7 @@ def test_a_cause_is_passed_on():
     assert (answer.correlation_id, answer.causation_id) == ("env-controller/u-1/1", "env-controller/u-1/1")
 
 
-def test_the_payload_rides_verbatim():
+def test_the_payload_rides_verbatim() -> None:
     raw = b'{"number": 1.10, "twice": 1, "twice": 2}'
     body, headers = encode(pull_request(payload=raw))
     assert raw in body
@@ -142,7 +142,7 @@ def test_the_payload_rides_verbatim():
     assert data.payload == Verbatim(raw)
 
 
-def test_a_payload_beyond_the_limit_leaves_size_and_digest():
+def test_a_payload_beyond_the_limit_leaves_size_and_digest() -> None:
     fits, large = b'{"a":"' + b"x" * (VERBATIM_LIMIT - 8) + b'"}', b'{"a":"' + b"x" * (VERBATIM_LIMIT - 7) + b'"}'
     assert carried(fits)["payload"].raw == fits
     body, headers = encode(pull_request(payload=large))
@@ -154,7 +154,7 @@ def test_a_payload_beyond_the_limit_leaves_size_and_digest():
     assert len(data.payload_omitted.sha256) == 64
 
 
-def test_readers_ignore_unknown_fields():
+def test_readers_ignore_unknown_fields() -> None:
     document = orjson.loads(encode(push())[0])
     document["data"]["somethingNew"] = document["data"]["repository"]["topics"] = ["x"]
     document["newattribute"] = "x"
@@ -202,14 +202,14 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("body", "reason"), REFUSED.values(), ids=REFUSED)
-def test_what_does_not_decode_says_why(body: bytes, reason: str):
+def test_what_does_not_decode_says_why(body: bytes, reason: str) -> None:
     with pytest.raises(Reject) as refusal:
         decode(body)
     assert reason in refusal.value.reason
 
 
 @pytest.mark.parametrize("content_type", [None, "application/json", "text/plain"])
-def test_another_content_type_is_refused(content_type: str | None):
+def test_another_content_type_is_refused(content_type: str | None) -> None:
     headers = {} if content_type is None else {"Content-Type": content_type}
     body, _ = encode(pull_request())
     with pytest.raises(Reject, match=f"content-type {content_type!r}: expected {CONTENT_TYPE.replace('+', '.')}"):
@@ -217,13 +217,13 @@ def test_another_content_type_is_refused(content_type: str | None):
     assert decode(body, {"Content-Type": f"{CONTENT_TYPE}; charset=utf-8"}) == pull_request()
 
 
-def test_an_event_on_a_foreign_subject_is_refused():
+def test_an_event_on_a_foreign_subject_is_refused() -> None:
     body, headers = encode(pull_request())
     with pytest.raises(Reject, match=r"arrived on scm\.github\.evil\.shop\.pull_request\.42 but its data belongs on"):
         decode(body, headers, subject="scm.github.evil.shop.pull_request.42")
 
 
-def test_a_finished_build_says_what_came_of_it():
+def test_a_finished_build_says_what_came_of_it() -> None:
     data = examples()["dev.catalyst.build.finished.v1"].data
     assert isinstance(data, BuildFinished)
     with pytest.raises(ValueError, match="digest: expected one when outcome is succeeded"):
@@ -232,7 +232,7 @@ def test_a_finished_build_says_what_came_of_it():
         BuildFinished.model_validate({**data.model_dump(), "outcome": "failed"})
 
 
-def test_naive_time_is_refused():
+def test_naive_time_is_refused() -> None:
     with pytest.raises(ValueError, match="expected an aware datetime"):
         replace(pull_request(), time=datetime(2026, 1, 1))  # noqa: DTZ001
     assert replace(pull_request(), time=datetime(2026, 1, 1, tzinfo=UTC)).time.year == 2026
@@ -246,7 +246,7 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
     return exporter
 
 
-def test_the_trace_goes_through_a_hop(spans: InMemorySpanExporter):
+def test_the_trace_goes_through_a_hop(spans: InMemorySpanExporter) -> None:
     with tracing.publishing(pull_request()) as event:
         body, headers = encode(event)
     assert event.traceparent is not None
@@ -265,6 +265,6 @@ def test_the_trace_goes_through_a_hop(spans: InMemorySpanExporter):
     assert [link.context.span_id for link in second.links] == [published.context.span_id]
 
 
-def test_without_a_trace_nothing_is_added():
+def test_without_a_trace_nothing_is_added() -> None:
     with tracing.publishing(pull_request()) as event:
         assert event == pull_request()

@@ -23,13 +23,13 @@ NAME = PullRequestChanged.schema_file()
 
 
 @pytest.mark.parametrize("event", examples().values(), ids=examples())
-def test_what_is_written_fits_its_schema(event: Event):
+def test_what_is_written_fits_its_schema(event: Event) -> None:
     schema = json_schema(type(event.data))
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.validate(orjson.loads(encode(event)[0])["data"], schema, jsonschema.Draft202012Validator)
 
 
-def test_every_type_has_a_schema_with_its_address():
+def test_every_type_has_a_schema_with_its_address() -> None:
     found = json_schemas()
     assert len(found) == len(CATALOGUE)
     for data in CATALOGUE.values():
@@ -38,13 +38,13 @@ def test_every_type_has_a_schema_with_its_address():
         assert data.TYPE.rpartition(".")[2] == "v1"
 
 
-def test_no_incompatible_change_since_the_committed_schemas():
+def test_no_incompatible_change_since_the_committed_schemas() -> None:
     committed = {path.name: json.loads(path.read_text()) for path in SCHEMAS.glob("*.json")}
     assert committed, "make generate has not been run"
     assert incompatibilities(committed, json_schemas()) == []
 
 
-def test_the_asyncapi_document_is_valid():
+def test_the_asyncapi_document_is_valid() -> None:
     document = json.loads(json.dumps(asyncapi.document()))
     jsonschema.Draft7Validator(json.loads(ASYNCAPI.read_text())).validate(document)
     for event in examples().values():
@@ -53,7 +53,7 @@ def test_the_asyncapi_document_is_valid():
         jsonschema.Draft202012Validator(inlined).validate(orjson.loads(encode(event)[0]))
 
 
-def test_the_asyncapi_validator_does_refuse():
+def test_the_asyncapi_validator_does_refuse() -> None:
     document = json.loads(json.dumps(asyncapi.document()))
     document["operations"]["builder.send.BuildFinished"]["action"] = "shout"
     with pytest.raises(jsonschema.ValidationError):
@@ -129,16 +129,16 @@ BREAKS = {
 
 
 @pytest.mark.parametrize(("schema", "problem"), BREAKS.values(), ids=BREAKS)
-def test_a_planted_incompatible_change_is_named(schema: dict[str, Any], problem: str):
+def test_a_planted_incompatible_change_is_named(schema: dict[str, Any], problem: str) -> None:
     found = incompatibilities({NAME: json_schema(PullRequestChanged)}, {NAME: schema})
     assert found == [f"{NAME}: {problem}"]
 
 
-def test_a_removed_event_type_is_named():
+def test_a_removed_event_type_is_named() -> None:
     assert incompatibilities({NAME: json_schema(PullRequestChanged)}, {}) == [f"{NAME}: the event type was removed"]
 
 
-def test_an_enum_value_removed_deep_in_the_snapshot_is_named():
+def test_an_enum_value_removed_deep_in_the_snapshot_is_named() -> None:
     schema = copy.deepcopy(json_schema(EnvironmentChanged))
     schema["$defs"]["Phase"]["enum"].remove("Gone")
     found = incompatibilities({"e": json_schema(EnvironmentChanged)}, {"e": schema})
@@ -156,5 +156,5 @@ ALLOWED = {
 
 
 @pytest.mark.parametrize("schema", ALLOWED.values(), ids=ALLOWED)
-def test_a_compatible_change_is_allowed(schema: dict[str, Any]):
+def test_a_compatible_change_is_allowed(schema: dict[str, Any]) -> None:
     assert incompatibilities({NAME: json_schema(PullRequestChanged)}, {NAME: schema}) == []

@@ -9,7 +9,7 @@ from pathlib import Path
 import nats
 import nats.errors
 from catalyst.events.applying import Change, apply
-from catalyst.events.errors import BusError
+from catalyst.events.errors import BusError, Unreachable
 from catalyst.events.keys import read_public_keys, write_keys
 from catalyst.events.server import nats_server_config
 from catalyst.events.users import OPERATOR, inbox_prefix, users
@@ -42,17 +42,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _topology(url: str, seed: Path | None, *, dry: bool) -> list[Change]:
-    async def told(_error: Exception) -> None:
-        """What fails is raised where it was asked for."""
+    reasons: list[str] = []
 
-    client = await nats.connect(
-        url,
-        name=OPERATOR,
-        nkeys_seed=str(seed) if seed else None,
-        inbox_prefix=inbox_prefix(OPERATOR),
-        allow_reconnect=False,
-        error_cb=told,
-    )
+    async def told(error: Exception) -> None:
+        reasons.append(str(error) or type(error).__name__)
+
+    try:
+        client = await nats.connect(
+            url,
+            name=OPERATOR,
+            nkeys_seed=str(seed) if seed else None,
+            inbox_prefix=inbox_prefix(OPERATOR),
+            max_reconnect_attempts=2,
+            reconnect_time_wait=0.2,
+            error_cb=told,
+        )
+    except nats.errors.NoServersError as exc:
+        raise Unreachable(f"no connection to {url}: {reasons[-1] if reasons else exc}") from exc
     try:
         return await apply(client.jetstream(), dry=dry)
     finally:

@@ -1,0 +1,180 @@
+"""Users against a real server: each right suffices, and one step beyond is refused, beside its allowed twin."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import nats.errors
+import nats.js.errors
+import pytest
+from catalyst.events.binding import encode
+from catalyst.events.event import Event
+from catalyst.events.examples import examples, pull_request, push
+from catalyst.events.topology import EVENTS, SCM
+from catalyst.events.users import READS, service_user, users
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+
+@dataclass
+class Session:
+    """A bare connection that remembers what the server refused."""
+
+    client: Client
+    refusals: list[str]
+
+    async def publish(self, event: Event) -> bool:
+        body, headers = encode(event)
+        return await self.try_(event.subject, body, headers)
+
+    async def try_(self, subject: str, body: bytes = b"", headers: dict[str, str] | None = None) -> bool:
+        """Whether the server let a request on this subject through; its refusal names the subject."""
+        return await self.answer(subject, body, headers) is not None
+
+    async def answer(self, subject: str, body: bytes = b"", headers: dict[str, str] | None = None) -> Msg | None:
+        before = len(self.refusals)
+        request = asyncio.create_task(self.client.request(subject, body, timeout=3, headers=headers))
+        while not request.done() and len(self.refusals) == before:  # noqa: ASYNC110 (whichever comes first)
+            await asyncio.sleep(0.005)
+        if request.done():
+            return await request
+        request.cancel()
+        assert self.refusals[-1] == f'nats: permissions violation for publish to "{subject.lower()}"'
+        return None
+
+
+@pytest.fixture
+async def session_of(connect: Callable[..., Any]) -> Any:
+    async with AsyncExitStack() as stack:
+
+        async def opened(user: str) -> Session:
+            refusals: list[str] = []
+
+            async def refused(error: Exception) -> None:
+                refusals.append(str(error))
+
+            client = await connect(user, error_cb=refused)
+            stack.push_async_callback(client.close)
+            return Session(client, refusals)
+
+        yield opened
+
+
+async def test_webhook_ingest_publishes_facts_and_nothing_else(session_of: Any) -> None:
+    session = await session_of("webhook-ingest")
+    assert await session.publish(pull_request())
+    assert await session.publish(push())
+    for event in examples().values():
+        if not event.subject.startswith("scm."):
+            assert not await session.publish(event), event.subject
+    assert not await session.try_("$JS.API.DIRECT.GET.SCM", b'{"seq": 1}')
+    assert not await session.try_("$JS.API.STREAM.INFO.SCM")
+    assert not await session.try_("$JS.API.CONSUMER.MSG.NEXT.SCM.env-controller", b"{}")
+
+
+async def test_env_controller_publishes_what_the_table_says(session_of: Any) -> None:
+    session = await session_of("env-controller")
+    allowed = {type_ for type_, event in examples().items() if await session.publish(event)}
+    assert allowed == {
+        "dev.catalyst.environment.changed.v1",
+        "dev.catalyst.build.requested.v1",
+        "dev.catalyst.audit.recorded.v1",
+        "dev.catalyst.dead.letter.v1",
+    }
+    assert not await session.try_("dead.builder", b"{}")
+    assert await session.try_("dead.env-controller", b"{}")
+
+
+async def test_env_controller_reads_what_it_needs(session_of: Any) -> None:
+    session = await session_of("env-controller")
+    for stream in READS["env-controller"]:
+        assert await session.try_(f"$JS.API.DIRECT.GET.{stream}", b'{"seq": 1}')
+        assert await session.try_(f"$JS.API.STREAM.INFO.{stream}")
+    for stream in ("AUDIT", "DEAD"):
+        assert not await session.try_(f"$JS.API.DIRECT.GET.{stream}", b'{"seq": 1}')
+        assert not await session.try_(f"$JS.API.STREAM.INFO.{stream}")
+    # The other door to the same messages, which no filter and no subject can narrow.
+    assert not await session.try_("$JS.API.STREAM.MSG.GET.SCM", b'{"seq": 1}')
+
+
+async def test_env_controller_consumes_as_itself_only(session_of: Any) -> None:
+    session = await session_of("env-controller")
+    pull = json.dumps({"batch": 1, "no_wait": True}).encode()
+    for stream in (SCM, EVENTS):
+        answer = await session.answer(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.env-controller", pull)
+        assert answer.headers["Status"] == "404"  # nothing there, and allowed to ask
+        assert not await session.try_(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.builder", pull)
+        assert not await session.try_(f"$JS.ACK.{stream}.builder.1.1.1.1.0", b"+ACK")
+
+
+@pytest.mark.parametrize("user", ["webhook-ingest", "env-controller"])
+@pytest.mark.parametrize("stream", ["SCM", "EVENTS", "STATE", "AUDIT", "DEAD"])
+async def test_no_service_can_make_history_disappear(user: str, stream: str, session_of: Any) -> None:
+    session = await session_of(user)
+    for call in ("STREAM.DELETE", "STREAM.PURGE", "STREAM.UPDATE", "STREAM.CREATE", "STREAM.MSG.DELETE"):
+        assert not await session.try_(f"$JS.API.{call}.{stream}", b"{}")
+    for call in ("CONSUMER.DELETE", "CONSUMER.CREATE", "CONSUMER.DURABLE.CREATE", "CONSUMER.PAUSE"):
+        assert not await session.try_(f"$JS.API.{call}.{stream}.env-controller", b"{}")
+
+
+async def test_the_operator_reads_all_and_deletes_nothing(session_of: Any, operator: Client) -> None:
+    session = await session_of("operator")
+    for stream in ("SCM", "EVENTS", "STATE", "AUDIT", "DEAD"):
+        assert await session.try_(f"$JS.API.STREAM.INFO.{stream}")
+        assert await session.try_(f"$JS.API.DIRECT.GET.{stream}", b'{"seq": 1}')
+        assert not await session.try_(f"$JS.API.STREAM.DELETE.{stream}")
+        assert not await session.try_(f"$JS.API.STREAM.MSG.DELETE.{stream}", b'{"seq": 1}')
+        assert await session.try_(f"$JS.API.STREAM.PURGE.{stream}", b"{}") == (stream == "STATE")
+    for event in examples().values():
+        assert not await session.publish(event), "an operator states no facts"
+
+
+async def test_nobody_hears_answers_meant_for_another(session_of: Any) -> None:
+    session = await session_of("webhook-ingest")
+    for subject in ("_INBOX_env-controller.>", "_INBOX.>", "scm.>", ">", "$JS.EVENT.>"):
+        await session.client.subscribe(subject)
+        await session.client.flush()
+        while not session.refusals or f'"{subject.lower()}"' not in session.refusals[-1]:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        assert session.refusals[-1].startswith(f'nats: permissions violation for subscription to "{subject.lower()}"')
+    await session.client.subscribe("_INBOX_webhook-ingest.x.>")
+    await session.client.flush()
+    assert "_inbox_webhook-ingest" not in "".join(session.refusals)
+
+
+async def test_audit_cannot_be_thinned_out_even_by_the_operator(session_of: Any, operator: Client) -> None:
+    controller = await session_of("env-controller")
+    assert await controller.publish(examples()["dev.catalyst.audit.recorded.v1"])
+    jetstream = operator.jetstream()
+    config = (await jetstream.stream_info("AUDIT")).config
+    with pytest.raises(nats.js.errors.APIError, match="deny"):
+        await jetstream.update_stream(config.evolve(deny_purge=False))
+
+
+def test_the_users_in_full() -> None:
+    """The whole table, so that a widened right is seen in a review."""
+    found = {user.name: user for user in users()}
+    assert set(found) == {"operator", "webhook-ingest", "env-controller"}
+    assert found["webhook-ingest"].publish == ("scm.>",)
+    assert found["webhook-ingest"].subscribe == ("_INBOX_webhook-ingest.>",)
+    assert found["env-controller"].subscribe == ("_INBOX_env-controller.>",)
+    assert found["env-controller"].publish == (
+        "env.*.*.*.environment.changed",
+        "env.*.*.*.build.requested",
+        "audit.>",
+        "dead.env-controller",
+        "$JS.API.CONSUMER.MSG.NEXT.SCM.env-controller",
+        "$JS.ACK.SCM.env-controller.>",
+        "$JS.API.CONSUMER.MSG.NEXT.EVENTS.env-controller",
+        "$JS.ACK.EVENTS.env-controller.>",
+        "$JS.API.DIRECT.GET.SCM",
+        "$JS.API.STREAM.INFO.SCM",
+        "$JS.API.DIRECT.GET.EVENTS",
+        "$JS.API.STREAM.INFO.EVENTS",
+        "$JS.API.DIRECT.GET.STATE",
+        "$JS.API.STREAM.INFO.STATE",
+    )
+    assert service_user("builder").publish[:2] == ("env.*.*.*.build.finished", "env.*.*.*.build.cleaned")
