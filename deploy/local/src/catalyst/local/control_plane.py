@@ -99,6 +99,10 @@ class ControlPlane:
         """A synchronous client as cluster admin, for arranging and inspecting; what is under test never gets it."""
         return httpx.Client(base_url=self.url, verify=self._admin_tls, timeout=30, trust_env=False)
 
+    @property
+    def kubectl(self) -> Path:
+        return self.binaries["kubectl"]
+
     def start(self) -> None:
         """Returns when quotas, namespaces, service accounts and the built-in roles work. 3 to 6 s on 2 cores."""
         try:

@@ -12,9 +12,8 @@ import subprocess
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import httpx
 from catalyst.local.control_plane import AuditLog, ControlPlane
@@ -46,25 +45,33 @@ class Found:
         return f"{self.resource}/{self.namespace}/{self.name}" if self.namespace else f"{self.resource}/{self.name}"
 
 
-@dataclass
-class Installation:
-    """Servers that run and have everything applied."""
+class Cluster(Protocol):
+    """What an installation needs of a cluster: the control plane of this package, or one that somebody has."""
 
-    control_plane: ControlPlane
-    nats: Nats
+    @property
+    def admin(self) -> httpx.Client: ...
+    @property
+    def kubectl(self) -> Path: ...
+    @property
+    def admin_kubeconfig(self) -> Path: ...
+    def kubeconfig_for(self, namespace: str, service_account: str) -> Path: ...
 
-    @cached_property
-    def audit(self) -> AuditLog:
-        return AuditLog(self.control_plane.audit_log)
+
+class Installed:
+    """A cluster and a NATS server that run and have everything applied."""
+
+    def __init__(self, cluster: Cluster, nats: Nats) -> None:
+        self.cluster = cluster
+        self.nats = nats
 
     @property
     def admin(self) -> httpx.Client:
         """For arranging and inspecting; what is under test never gets it."""
-        return self.control_plane.admin
+        return self.cluster.admin
 
     def kubeconfig(self, service: str) -> Path:
         """Of the service's own ServiceAccount in `catalyst-system`."""
-        return self.control_plane.kubeconfig_for(SYSTEM_NAMESPACE, service)
+        return self.cluster.kubeconfig_for(SYSTEM_NAMESPACE, service)
 
     def settings(self, service: str) -> dict[str, str]:
         """The environment variables with which this service reaches this installation as itself."""
@@ -87,15 +94,6 @@ class Installation:
         }
         return self._apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
 
-    def everything(self, *, excluding: Iterable[str] = _ALWAYS_CHANGING) -> frozenset[Found]:
-        """Every object of every resource that can be listed, by discovery. `excluding`: `<plural>` or
-        `<plural>.<group>`.
-
-        `after - before` is what was left behind; equal sets mean nothing was, and nothing was replaced (uids are
-        compared).
-        """
-        return everything(self.admin, excluding=excluding)
-
     def _apply(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
         answer = self.admin.patch(
             object_path(self.admin, manifest),
@@ -107,19 +105,36 @@ class Installation:
         return result
 
 
-def install(control_plane: ControlPlane, nats: Nats) -> Installation:
-    """Apply deploy/k8s to running servers; returns when the resources are served and the policies are enforced.
+class Installation(Installed):
+    """The same on a control plane of our own, whose audit log can be read."""
 
-    The NATS topology is the caller's to apply: it needs an event loop. Raises InstallFailed.
+    def __init__(self, control_plane: ControlPlane, nats: Nats) -> None:
+        super().__init__(control_plane, nats)
+        self.control_plane = control_plane
+        self.audit = AuditLog(control_plane.audit_log)
+
+    def everything(self, *, excluding: Iterable[str] = _ALWAYS_CHANGING) -> frozenset[Found]:
+        """Every object of every resource that can be listed, by discovery. `excluding`: `<plural>` or
+        `<plural>.<group>`.
+
+        `after - before` is what was left behind; equal sets mean nothing was, and nothing was replaced (uids are
+        compared).
+        """
+        return everything(self.admin, excluding=excluding)
+
+
+def install(cluster: Cluster) -> None:
+    """Apply deploy/k8s to a running cluster; returns when the resources are served and the policies are enforced.
+
+    Raises InstallFailed.
     """
-    kubectl: list[str | Path] = [control_plane.binaries["kubectl"], "--kubeconfig", control_plane.admin_kubeconfig]
+    kubectl: list[str | Path] = [cluster.kubectl, "--kubeconfig", cluster.admin_kubeconfig]
     command = [*kubectl, "apply", "--server-side", "--field-manager", FIELD_MANAGER, "-k", MANIFESTS]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise InstallFailed(f"kubectl apply -k {MANIFESTS} failed:\n{done.stderr.strip()}")
-    _wait_for_crds(control_plane.admin)
-    _wait_for_policies(control_plane.admin)
-    return Installation(control_plane, nats)
+    _wait_for_crds(cluster.admin)
+    _wait_for_policies(cluster.admin)
 
 
 def everything(client: httpx.Client, *, excluding: Iterable[str] = ()) -> frozenset[Found]:

@@ -55,7 +55,8 @@ def nats(tmp_path: Path) -> Iterator[Nats]:
 def installation(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     with Nats(tmp_path_factory.mktemp("nats")) as nats:
         nats.apply_topology()
-        yield install(control_plane, nats)
+        install(control_plane)
+        yield Installation(control_plane, nats)
 
 
 _LOG_SIZES: pytest.StashKey[dict[Path, int]] = pytest.StashKey()
