@@ -121,7 +121,11 @@ def test_never_two_leaders_and_always_one_again(seed: int, trouble: float) -> No
         electors += [electorate(world, f"replica-{number}") for number, world in enumerate(worlds)]
         tasks = [asyncio.create_task(e.run(lambda e=e: lead(e))) for e in electors]  # type: ignore[misc]
         for _ in range(10):
+            cut_off = chance.choice(worlds)
+            cut_off._trouble = 1.0
             await asyncio.sleep(chance.uniform(1, 60))
+            cut_off._trouble = trouble
+            await asyncio.sleep(chance.uniform(0, 20))
             stopped = chance.randrange(len(tasks))
             tasks[stopped].cancel()
             await asyncio.wait({tasks[stopped]})

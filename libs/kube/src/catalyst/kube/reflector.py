@@ -36,6 +36,7 @@ enqueues.
 Transform = Callable[[Manifest], Manifest]
 
 _BACKOFF = Backoff(base=0.1, cap=10.0)
+_GRAVES = 4096  # uids of deleted objects that are remembered
 _BREATH = 200  # objects of a list handled before other tasks get a turn
 
 
@@ -113,6 +114,7 @@ class Reflector:
         self._spread = spread
         self._version: str | None = None  # where to watch from; None: list first
         self._failures = 0
+        self._buried: dict[str, None] = {}
         self.store = Store()
         self.synced = asyncio.Event()
         self.lists = 0
@@ -129,6 +131,8 @@ class Reflector:
         The watch brings it again and is ignored then, as is everything older.
         """
         key, new = _key(manifest), self._transform(manifest)
+        if new["metadata"].get("uid") in self._buried:
+            return  # the watch was faster and has told of its end already
         if not _is_older(new, self.store.get(*key)):
             self.store._put(key, new)  # noqa: SLF001 (the one writer)
 
@@ -229,8 +233,16 @@ class Reflector:
 
     def _drop(self, key: Key, last: Manifest | None = None) -> None:
         old = self.store._pop(key)  # noqa: SLF001 (the one writer)
+        self._bury((last or old or {}).get("metadata", {}).get("uid"))
         if old is not None:
             self._tell(self._transform(last) if last else old, None)
+
+    def _bury(self, uid: str | None) -> None:
+        """Remember the dead for a while: the answer to a write of ours may arrive after the news of its end."""
+        if uid is not None:
+            self._buried[uid] = None
+            while len(self._buried) > _GRAVES:
+                del self._buried[next(iter(self._buried))]
 
     def _tell(self, old: Manifest | None, new: Manifest | None) -> None:
         for callback in self._callbacks:
