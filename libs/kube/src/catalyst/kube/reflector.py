@@ -18,7 +18,7 @@ import random
 from collections.abc import Callable, Iterator
 
 from catalyst.kube.client import Kube, Page, WatchEvent
-from catalyst.kube.errors import Expired, KubeError
+from catalyst.kube.errors import Expired, KubeError, Unavailable
 from catalyst.kube.queue import Backoff
 from catalyst.kube.resources import Resource
 from catalyst.model.manifest import Manifest
@@ -37,6 +37,7 @@ Transform = Callable[[Manifest], Manifest]
 
 _BACKOFF = Backoff(base=0.1, cap=10.0)
 _GRAVES = 4096  # uids of deleted objects that are remembered
+_SHORT = 0.5  # seconds; a server or proxy that ends every watch at once must not be asked in a circle
 _BREATH = 200  # objects of a list handled before other tasks get a turn
 
 
@@ -150,7 +151,10 @@ class Reflector:
             try:
                 if self._version is None:
                     self._version = await self._list()
+                begun = asyncio.get_running_loop().time()
                 await self._watch()
+                if asyncio.get_running_loop().time() - begun < _SHORT:
+                    await self._pause(Unavailable(0, "ShortWatch", "the watch ended at once"))
             except Expired as error:
                 logger.info("watch expired, listing again", extra={"kind": self._resource.kind, "error": error.message})
                 self._version = None

@@ -12,7 +12,8 @@ from catalyst.env_controller.effects.history import History
 from catalyst.env_controller.handlers import Handlers
 from catalyst.env_controller.reconcile import Controller
 from catalyst.events.bus import Bus, BusSettings
-from catalyst.events.topology import ENV_CONTROLLER_EVENTS, ENV_CONTROLLER_SCM, inbox_prefix
+from catalyst.events.topology import ENV_CONTROLLER_EVENTS, ENV_CONTROLLER_SCM
+from catalyst.events.users import inbox_prefix
 from catalyst.kube.client import Kube
 from catalyst.kube.lease import Elector
 from catalyst.kube.settings import KubeSettings

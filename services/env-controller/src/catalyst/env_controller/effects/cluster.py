@@ -156,12 +156,14 @@ class Cluster:
                 raise  # the mirror was behind, or it is somebody else's: look again before anything is put into it
 
     async def change_children(self, decision: Decision) -> None:
-        """All at once: they do not depend on each other. The first failure is raised when all have ended."""
-        work = [self._apply(manifest) for manifest in decision.apply]
+        """All at once, but a RoleBinding after the Role it names: without it the API server cannot judge the binding."""
+        late = [manifest for manifest in decision.apply if _names_a_role(manifest)]
+        work = [self._apply(manifest) for manifest in decision.apply if manifest not in late]
         work += [self._repair(manifest) for manifest in decision.repair]
         work += [self._patch(patch) for patch in decision.patch]
         work += [self._delete(ref) for ref in decision.delete]
         await together(*work)
+        await together(*map(self._apply, late))
 
     async def remove(self, reflector: Reflector, ref: Ref) -> None:
         """Delete exactly this version: its recorded evidence is what we read."""
@@ -227,6 +229,10 @@ async def together(*work: Awaitable[None]) -> None:
     for result in await asyncio.gather(*work, return_exceptions=True):
         if isinstance(result, BaseException):
             raise result
+
+
+def _names_a_role(manifest: Manifest) -> bool:
+    return bool(manifest["kind"] == "RoleBinding" and manifest["roleRef"]["kind"] == "Role")
 
 
 def _take_in(reflector: Reflector, ref: Ref, answer: Manifest) -> None:

@@ -1,0 +1,13 @@
+"""The services of the stories run anew for each one, so that what one leaves in memory does not help another."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from catalyst.local.installation import Installation
+from stage import Stage, operating, services
+
+
+@pytest.fixture
+async def stage(installation: Installation) -> AsyncIterator[Stage]:
+    async with services(installation) as url, operating(installation) as operator:
+        yield Stage(installation, url, operator)
