@@ -64,7 +64,7 @@ class _Jumping(selectors.DefaultSelector):
             return ready
         if timeout is None:
             # Only another thread (an executor's answer) could still wake this loop: give it a little real time.
-            ready = super().select(5)
+            ready = super().select(2)
             if not ready:
                 raise Deadlock("nothing is ready and no timer is set: the program would wait for ever")
             return ready
