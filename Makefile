@@ -33,9 +33,9 @@ generate: python ## CRDs, schemas, AsyncAPI and reference from the models; examp
 dev: setup ## a whole installation on this machine, with an example pull request (ARGS=--once ends after it)
 	@$(PY) -m catalyst.local dev $(ARGS)
 
-lock: python ## resolve requirements.in anew into requirements.lock: exact, hashed, without hosts
+lock: python ## resolve requirements.in into requirements.lock: exact, hashed, without hosts (ARGS=--upgrade)
 	@.venv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-		--upgrade --quiet --output-file requirements.lock requirements.in
+		--quiet --output-file requirements.lock $(ARGS) requirements.in
 	@! grep -nE '^ *--(index|extra|find)|://' requirements.lock || { echo 'requirements.lock names a host' >&2; exit 1; }
 
 clean: ## remove what was generated here: .venv, caches, .run (the binaries' cache stays)

@@ -59,7 +59,7 @@ def test_without_a_seed_nobody_comes_in(nats: Nats) -> None:
     assert refused.returncode == 2
     assert "authorization" in refused.stderr.lower()
     allowed = subprocess.run([*command, "--seed", nats.seed("operator")], capture_output=True, text=True, check=False)
-    assert "create SCM" in allowed.stdout
+    assert "create stream SCM" in allowed.stdout
 
 
 def test_topology_that_cannot_be_applied_says_why(nats: Nats) -> None:
