@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from catalyst.service import BadSettings, load
+from catalyst.service.settings import table
 from catalyst.webhook_ingest.config import Settings
 
 URL = "nats://127.0.0.1:4222"
@@ -51,3 +52,9 @@ def test_refusals(variables: dict[str, str], sentence: str, monkeypatch: pytest.
         load(Settings)
     assert "s3cr3t" not in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_the_readme_says_the_same() -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    for name, default, meaning in table(Settings):
+        assert f"| `{name}` | {default} | {meaning} |" in readme

@@ -156,7 +156,7 @@ async def test_a_pull_request_is_stored_before_it_is_answered(ingest: Ingest, bu
     ((subject, event),) = await stored(bus)
     assert (subject, event.id) == (SUBJECT, headers["x-github-delivery"])
     assert event.data.payload.raw == OPENED
-    assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]", event.traceparent)
+    assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-0[0-3]", event.traceparent)
 
 
 async def test_a_redelivery_changes_nothing(ingest: Ingest, bus: Nats) -> None:
