@@ -49,8 +49,8 @@ def environment_problem(
     if environment.metadata.namespace != expected:
         return Problem(
             "NamespaceMismatch",
-            f"spec.projectRef names {wanted.team}/{wanted.name}, whose environments live in namespace {expected}, not in "
-            f"{environment.metadata.namespace}: create this Environment there",
+            f"spec.projectRef names {wanted.team}/{wanted.name}, whose environments live in namespace {expected}, "
+            f"not in {environment.metadata.namespace}: create this Environment there",
         )
     if name := _bad_name("metadata.name", environment.metadata.name):
         return name
@@ -81,7 +81,8 @@ def _bad_name(field: str, name: str) -> Problem | None:
         return None
     return Problem(
         "InvalidName",
-        f"{field}: {name!r} must be lower case letters, digits and single hyphens, at most 60, with a letter or digit at both ends: rename it",
+        f"{field}: {name!r} must be lower case letters, digits and single hyphens, at most 60, "
+        "with a letter or digit at both ends: rename it",
     )
 
 
@@ -92,8 +93,9 @@ def _not_granted(project: Project, grants: tuple[str, ...] | None) -> Problem | 
     granted = ", ".join(grants) if grants else "none"
     return Problem(
         "RepositoryNotGranted",
-        f"spec.source.repository: {source.forge}/{source.repository} is not granted to team {project.team} (granted: {granted}); the platform's "
-        f"people grant it in the annotation {labels.REPOSITORIES} of namespace {project.team}",
+        f"spec.source.repository: {source.forge}/{source.repository} is not granted to team {project.team} "
+        f"(granted: {granted}); the platform's people grant it in the annotation {labels.REPOSITORIES} of "
+        f"namespace {project.team}",
     )
 
 
@@ -114,7 +116,8 @@ def _unsafe_egress(project: Project, platform: Platform) -> Problem | None:
             if _overlap(asked, network):
                 return Problem(
                     "UnsafeEgress",
-                    f"spec.development.egress[{index}].cidr: {rule.cidr} reaches {network}, which the platform keeps closed: name a smaller network",
+                    f"spec.development.egress[{index}].cidr: {rule.cidr} reaches {network}, which the platform keeps "
+                    "closed: name a smaller network",
                 )
     return None
 

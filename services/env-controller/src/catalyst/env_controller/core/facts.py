@@ -32,7 +32,9 @@ class BranchFact:
 
 @dataclass(frozen=True, slots=True)
 class PullRequest:
-    """What a pull request is now. `opened_at` is its last opening; with `state.head.sha` it names one round of its life."""
+    """What a pull request is now. `opened_at` is its last opening; with `state.head.sha` it names one round of its
+    life.
+    """
 
     state: PullRequestChanged
     opened_at: datetime

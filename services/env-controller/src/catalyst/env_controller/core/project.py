@@ -49,8 +49,9 @@ def decide_project(project: Project, world: ProjectWorld, now: datetime) -> Deci
         return Decision(create=(wanted,), apply=(binding,), status=status)
     if world.namespace.labels.get(labels.PROJECT_UID) != project.metadata.uid:
         message = (
-            f"Namespace {world.namespace.ref.name} exists and does not belong to this Project (label {labels.PROJECT_UID} is "
-            f"{world.namespace.labels.get(labels.PROJECT_UID)!r}): remove that namespace, or give the Project another name"
+            f"Namespace {world.namespace.ref.name} exists and does not belong to this Project "
+            f"(label {labels.PROJECT_UID} is {world.namespace.labels.get(labels.PROJECT_UID)!r}): "
+            "remove that namespace, or give the Project another name"
         )
         return Decision(status=_said(status, project, now, "Ready", False, "NamespaceTaken", message))
     if world.namespace.terminating:

@@ -243,7 +243,9 @@ def _json(part: Any) -> Any:
 
 
 def _if_valid(kind: Any, text: str | None) -> str | None:
-    """The text if a resource may carry it. A forge's data is hostile: what does not fit is left out, the commit decides."""
+    """The text if a resource may carry it. A forge's data is hostile: what does not fit is left out, the commit
+    decides.
+    """
     try:
         return TypeAdapter[str](kind).validate_python(text) if text else None
     except ValidationError:

@@ -66,7 +66,10 @@ def _terminating(environment: Environment) -> EnvironmentStatus:
 def _await_answers(environment: Environment, status: EnvironmentStatus, waiting: list[str], now: datetime) -> Decision:
     since = (now - (environment.metadata.deletion_timestamp or now)).total_seconds()
     asked = max(0, int(since // ASK_AGAIN_SECONDS))
-    message = f"Waiting for the answer that these are gone: {', '.join(waiting)}. Asked again every minute; nothing is removed before."
+    message = (
+        f"Waiting for the answer that these are gone: {', '.join(waiting)}. "
+        "Asked again every minute; nothing is removed before."
+    )
     status = _torn(status, environment, "AwaitingAnswers", message, now)
     return Decision(status=status, again=asked, requeue_after=(asked + 1) * ASK_AGAIN_SECONDS - since)
 

@@ -66,7 +66,9 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """A JSON merge patch of one object, refused by the API server unless uid (and resourceVersion, if named) still fit."""
+    """A JSON merge patch of one object, refused by the API server unless uid (and resourceVersion, if named) still
+    fit.
+    """
 
     ref: Ref
     body: Manifest
@@ -76,8 +78,8 @@ class Patch:
 class Decision:
     """What to do, in the order in which it is done. Empty but for `status`: the world is as it should be.
 
-    amend             merge patch of the resource itself (its finalizer, its recorded evidence); nothing else is done
-    in that pass create            namespaces: POST, so that an existing one is never adopted by accident
+    amend             merge patch of the resource itself (its finalizer, its evidence); nothing else in that pass
+    create            namespaces: POST, so that an existing one is never adopted by accident
     apply             server-side apply of what is missing or outdated
     repair            apply of what somebody else changed, and PUT if something they added is still there
     patch, delete     each with the uid it is meant for
