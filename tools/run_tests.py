@@ -40,8 +40,8 @@ def main() -> int:
     begun, failed = time.monotonic(), []
     for part in options.parts or PARTS:
         if part in passed:
-            print(f"── {part}: passed before for this source; remove {STATE.relative_to(ROOT)} to run it again",
-            flush=True) continue
+            print(f"── {part}: passed before for this source ({STATE.relative_to(ROOT)} remembers)", flush=True)
+            continue
         if _run(part, full=options.full):
             passed.append(part)
             if options.full:
@@ -61,8 +61,9 @@ def _run(part: str, *, full: bool) -> bool:
     command = [sys.executable, "-m", "pytest", "-q", *(["--full"] if full else []), *folders]
     code = subprocess.run(command, cwd=ROOT, check=False).returncode if folders else NO_TESTS_COLLECTED
     if code == NO_TESTS_COLLECTED:
-        print(f"{part}: no tests in {', '.join(PARTS[part])}; a part that tests nothing would prove nothing",
-        flush=True)
+        print(
+            f"{part}: no tests in {', '.join(PARTS[part])}; a part that tests nothing would prove nothing", flush=True
+        )
     print(f"── {part}: {'passed' if code == 0 else 'FAILED'} in {_clock(time.monotonic() - begun)}", flush=True)
     return code == 0
 
