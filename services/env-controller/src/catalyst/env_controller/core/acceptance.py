@@ -14,8 +14,19 @@ from catalyst.model.environment import Environment
 from catalyst.model.names import is_name, project_namespace
 from catalyst.model.project import Project
 
-NEVER_OPEN = ("169.254.0.0/16", "127.0.0.0/8", "::1/128", "fe80::/10")
-"""Link-local (the clouds' metadata service) and loopback: no Project may open these."""
+NEVER_OPEN = (
+    "169.254.0.0/16",
+    "127.0.0.0/8",
+    "::1/128",
+    "fe80::/10",
+    "::ffff:0:0/96",
+    "100.100.100.200/32",
+    "fd00:ec2::254/128",
+    "fd20:ce::254/128",
+)
+"""Link-local and loopback, IPv4 spelled as IPv6 (which would hide both), and the clouds' metadata services outside
+link-local (Alibaba, AWS, Google): no Project may open these.
+"""
 
 FIXED_QUOTA = ("services.nodeports", "services.loadbalancers", "count/ingresses.networking.k8s.io")
 """The edge is the only door, so a Project cannot raise these above 0."""
@@ -140,6 +151,7 @@ def unsupported_in_project(project: Project) -> list[str]:
         "spec.secrets": bool(spec.secrets),
         "spec.deployments": bool(spec.deployments),
         "spec.development.sleep": spec.development.sleep is not None,
+        "spec.source.defaultBranch": spec.source.default_branch is not None,
         "spec.source.credentialsRef": spec.source.credentials_ref is not None,
         "spec.triggers.manual": not spec.triggers.manual,
         "spec.triggers.agents": not spec.triggers.agents,
@@ -152,6 +164,7 @@ def unsupported_in_environment(environment: Environment) -> list[str]:
     wishes = {
         "spec.type: Deployment": spec.type == "Deployment",
         "spec.desiredState: Sleeping": spec.desired_state == "Sleeping",
+        "spec.approval": spec.approval is not None,
         "spec.overrides": spec.overrides is not None,
     }
     return [path for path, wished in wishes.items() if wished]

@@ -7,7 +7,7 @@ any ──evidence recorded──▶ deleted ──▶ Terminating ──answers
 refused (unsafe, not granted, name taken) ──▶ Failed, and what exists stays as it is
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from catalyst.env_controller.core import acceptance, baseline, teardown
@@ -24,14 +24,14 @@ def decide(environment: Environment, world: World, now: datetime) -> Decision:
     """One pass. Whoever acts on it looks at the world and asks again until nothing is left to change."""
     if environment.metadata.deletion_timestamp:
         return teardown.decide_teardown(environment, world, now)
-    if environment.spec.deletion:
-        return Decision(remove=True)
-    if _is_expired(environment, now):
-        return Decision(amend={"spec": {"deletion": _expired(environment, now)}}, announce=False)
     if labels.FINALIZER not in environment.metadata.finalizers:
         return Decision(
             amend={"metadata": {"finalizers": [*environment.metadata.finalizers, labels.FINALIZER]}}, announce=False
         )
+    if environment.spec.deletion:
+        return Decision(remove=True)
+    if _is_expired(environment, now):
+        return Decision(amend={"spec": {"deletion": _expired(environment, now)}}, announce=False)
 
     problem = acceptance.environment_problem(environment, world.project, world.grants, world.platform)
     if problem or world.project is None:
@@ -144,14 +144,23 @@ def _materialise(subject: baseline.Subject, world: World, status: EnvironmentSta
     requeue = _until_expiry(environment, now)
     if world.namespace is None:
         status = _provisioning(_stage(_stage(status, "Namespace", now), "Baseline", now), environment, now)
-        return Decision(create=(wanted,), apply=tuple(baseline.children(subject)), status=status, requeue_after=requeue)
+        difference = _difference(subject, _without_namespace(subject, world))
+        return Decision(
+            create=(wanted,),
+            apply=difference.apply,
+            repair=difference.repair,
+            delete=difference.delete,
+            status=status,
+            requeue_after=requeue,
+        )
     if world.namespace.labels.get(labels.ENVIRONMENT_UID) != subject.uid:
         return Decision(status=_taken(status, environment, world.namespace, now), requeue_after=requeue)
     if world.namespace.terminating:
         return Decision(
             status=_provisioning(
                 status, environment, now, "NamespaceTerminating", "Somebody deleted the namespace; it is made anew."
-            )
+            ),
+            requeue_after=requeue,
         )
 
     status = _stage(status, "Namespace", now, now)
@@ -172,6 +181,12 @@ def _materialise(subject: baseline.Subject, world: World, status: EnvironmentSta
         announce=not _was_complete(status),
         requeue_after=requeue,
     )
+
+
+def _without_namespace(subject: baseline.Subject, world: World) -> World:
+    """The namespace is not there, so a mirror that still shows something in it is behind."""
+    outside = {key: child for key, child in world.children.items() if child.ref.namespace != subject.namespace}
+    return replace(world, children=outside)
 
 
 def _was_complete(status: EnvironmentStatus) -> bool:

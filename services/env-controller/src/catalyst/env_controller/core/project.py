@@ -13,7 +13,7 @@ from catalyst.env_controller.core import acceptance
 from catalyst.env_controller.core.baseline import with_digest
 from catalyst.env_controller.core.conditions import with_condition
 from catalyst.env_controller.core.platform import Platform
-from catalyst.env_controller.core.world import Decision, Observed, Patch, object_key
+from catalyst.env_controller.core.world import Observed, Patch, ProjectDecision, object_key
 from catalyst.model import labels
 from catalyst.model.environment import Deletion, Environment
 from catalyst.model.manifest import Manifest
@@ -35,27 +35,27 @@ class ProjectWorld:
     environments: tuple[Environment, ...] = ()
 
 
-def decide_project(project: Project, world: ProjectWorld, now: datetime) -> Decision:
+def decide_project(project: Project, world: ProjectWorld, now: datetime) -> ProjectDecision:
     if project.metadata.deletion_timestamp:
         return _teardown(project, world, now)
     if labels.FINALIZER not in project.metadata.finalizers:
-        return Decision(amend={"metadata": {"finalizers": [*project.metadata.finalizers, labels.FINALIZER]}})
+        return ProjectDecision(amend={"metadata": {"finalizers": [*project.metadata.finalizers, labels.FINALIZER]}})
     status = _judged(project, world, now)
     if not is_accepted(status):
-        return Decision(status=status)
+        return ProjectDecision(status=status)
     wanted = _namespace(project)
     binding = with_digest(_readers(project))
     if world.namespace is None:
-        return Decision(create=(wanted,), apply=(binding,), status=status)
+        return ProjectDecision(create=(wanted,), apply=(binding,), status=status)
     if world.namespace.labels.get(labels.PROJECT_UID) != project.metadata.uid:
         message = (
             f"Namespace {world.namespace.ref.name} exists and does not belong to this Project "
             f"(label {labels.PROJECT_UID} is {world.namespace.labels.get(labels.PROJECT_UID)!r}): "
             "remove that namespace, or give the Project another name"
         )
-        return Decision(status=_said(status, project, now, "Ready", False, "NamespaceTaken", message))
+        return ProjectDecision(status=_said(status, project, now, "Ready", False, "NamespaceTaken", message))
     if world.namespace.terminating:
-        return Decision(
+        return ProjectDecision(
             status=_said(
                 status,
                 project,
@@ -86,19 +86,19 @@ def is_accepted(status: ProjectStatus | None) -> bool:
     return accepted is not None and accepted.status == "True"
 
 
-def _with_binding(binding: Manifest, world: ProjectWorld, status: ProjectStatus) -> Decision:
+def _with_binding(binding: Manifest, world: ProjectWorld, status: ProjectStatus) -> ProjectDecision:
     found = world.children.get(object_key("RoleBinding", binding["metadata"]["namespace"], binding["metadata"]["name"]))
     if found is None:
-        return Decision(apply=(binding,), status=status)
+        return ProjectDecision(apply=(binding,), status=status)
     meant = {
         **binding,
         "metadata": {**binding["metadata"], "uid": found.ref.uid, "resourceVersion": found.ref.resource_version},
     }
     if found.is_drifted_from(binding):
-        return Decision(repair=(meant,), status=status)
+        return ProjectDecision(repair=(meant,), status=status)
     if found.applied != binding["metadata"]["annotations"][labels.APPLIED]:
-        return Decision(apply=(meant,), status=status)
-    return Decision(status=status)
+        return ProjectDecision(apply=(meant,), status=status)
+    return ProjectDecision(status=status)
 
 
 def _judged(project: Project, world: ProjectWorld, now: datetime) -> ProjectStatus:
@@ -115,9 +115,9 @@ def _judged(project: Project, world: ProjectWorld, now: datetime) -> ProjectStat
     return _said(status, project, now, "Supported", True, "Supported", "Everything that was asked for is implemented.")
 
 
-def _teardown(project: Project, world: ProjectWorld, now: datetime) -> Decision:
+def _teardown(project: Project, world: ProjectWorld, now: datetime) -> ProjectDecision:
     if labels.FINALIZER not in project.metadata.finalizers:
-        return Decision()
+        return ProjectDecision()
     status = (project.status or ProjectStatus()).model_copy(update={"observed_generation": project.metadata.generation})
     if world.environments:
         held = [env.metadata.name for env in world.environments if env.spec.type == "Deployment"]
@@ -127,18 +127,23 @@ def _teardown(project: Project, world: ProjectWorld, now: datetime) -> Decision:
             if held
             else ("RemovingEnvironments", f"Waiting for {len(world.environments)} environments to go.")
         )
-        return Decision(patch=going, status=_said(status, project, now, "Ready", False, reason, message))
-    own = (
-        world.namespace
-        if world.namespace and status.namespace and world.namespace.ref.uid == status.namespace.uid
-        else None
-    )
+        return ProjectDecision(patch=going, status=_said(status, project, now, "Ready", False, reason, message))
+    own = _own_namespace(project, status, world)
     if own is None:
-        return Decision(release=True)
+        return ProjectDecision(release=True)
     status = _said(
         status, project, now, "Ready", False, "RemovingNamespace", f"Namespace {own.ref.name} is being removed."
     )
-    return Decision(delete=() if own.terminating else (own.ref,), status=status)
+    return ProjectDecision(delete=() if own.terminating else (own.ref,), status=status)
+
+
+def _own_namespace(project: Project, status: ProjectStatus, world: ProjectWorld) -> Observed | None:
+    """The recorded namespace, or the one that carries our uid label: a crash may have come before it was recorded."""
+    found = world.namespace
+    if found is None:
+        return None
+    recorded = status.namespace is not None and status.namespace.uid == found.ref.uid
+    return found if recorded or found.labels.get(labels.PROJECT_UID) == project.metadata.uid else None
 
 
 def _may_go(environment: Environment) -> bool:

@@ -139,7 +139,7 @@ def _request(
         return _remove(existing, wish, "Closed", "", now)
     if isinstance(wish.wanted, NotWanted):
         return _remove(existing, wish, "TriggerWithdrawn", f": {wish.wanted.reason}", now)
-    return _update(project, refusal, existing, wish, wish.wanted.hold, now)
+    return _update(project, refusal, existing, wish, _hold(existing, wish.wanted), now)
 
 
 def _appear(project: Project, refusal: str | None, wish: _Wish, last: Snapshot | None, now: datetime) -> Request:
@@ -176,6 +176,12 @@ def _is_for(existing: Environment, wish: _Wish) -> bool:
     if before or now:
         return bool(before and now and before.number == now.number)
     return existing.metadata.annotations.get(labels.BRANCH, existing.spec.source.branch) == wish.branch
+
+
+def _hold(existing: Environment, wanted: Wanted) -> Hold | None:
+    """What a person holds back by hand, no push lets go."""
+    held = existing.spec.hold
+    return held if held and held.reason == "Manual" else wanted.hold
 
 
 def _remove(

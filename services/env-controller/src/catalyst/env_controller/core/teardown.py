@@ -75,9 +75,11 @@ def _await_answers(environment: Environment, status: EnvironmentStatus, waiting:
 
 
 def _recorded(environment: Environment, status: EnvironmentStatus, world: World) -> NamespaceRef | None:
-    """The recorded namespace; if a crash came between making and recording it, the one that carries our uid label."""
+    """The recorded namespace; if a crash came between making (or making anew) and recording it, the one that carries
+    our uid label.
+    """
     found = world.namespace
-    if status.namespace or found is None or found.labels.get(labels.ENVIRONMENT_UID) != environment.metadata.uid:
+    if found is None or found.labels.get(labels.ENVIRONMENT_UID) != environment.metadata.uid:
         return status.namespace
     return NamespaceRef(name=found.ref.name, uid=found.ref.uid)
 

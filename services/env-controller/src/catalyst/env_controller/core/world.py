@@ -118,7 +118,15 @@ class Decision:
         )
 
 
-def to_json(value: World | Decision) -> bytes:
+@dataclass(frozen=True, slots=True)
+class ProjectDecision(Decision):
+    """The same for a Project. A type of its own, so that reading it back from JSON gives a Project's status."""
+
+    status: ProjectStatus | None = None
+
+
+def to_json(value: object) -> bytes:
+    """A World, ProjectWorld, Decision or ProjectDecision."""
     return _adapter(type(value)).dump_json(value, by_alias=True, exclude_defaults=True)
 
 
