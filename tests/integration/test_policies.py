@@ -4,6 +4,7 @@ Every refusal has a twin that differs in the forbidden thing only and is accepte
 """
 
 import copy
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -240,9 +241,10 @@ def http_routes(tenancy: Tenancy) -> Iterator[str]:
     crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
     assert_accepted(tenancy.admin.request("POST", crds, crd, dry_run=False))
     routes = "/apis/gateway.networking.k8s.io/v1/namespaces/{}/httproutes"
-    for _ in range(100):
-        if tenancy.admin.request("GET", routes.format("default")).status == 200:
-            break
+    ends = time.monotonic() + 20
+    while tenancy.admin.request("GET", routes.format("default")).status != 200:
+        assert time.monotonic() < ends, "the CRD is not served"
+        time.sleep(0.05)
     yield routes
     assert_accepted(tenancy.admin.request("DELETE", f"{crds}/{crd['metadata']['name']}", dry_run=False))  # type: ignore[index]
 

@@ -560,6 +560,15 @@ def test_env_controller_is_refused_one_step_beyond(tenancy: Tenancy) -> None:
         assert message in answer.message
 
 
+def test_env_controller_binds_a_role_only_once_it_is_there(tenancy: Tenancy) -> None:
+    """The order of its writes: without `bind` on Roles the API server compares their rules, so the Role comes first."""
+    early = role_binding(PROJECT, "new", "catalyst-environment-pr-7", group("owner"), kind="Role")
+    answer = tenancy.env_controller.apply(object_path(early), early, dry_run=True)
+    assert (answer.status, answer.reason) == (404, "NotFound")
+    ready = role_binding(PROJECT, "new", "catalyst-environment-pr-1", group("owner"), kind="Role")
+    assert tenancy.env_controller.apply(object_path(ready), ready, dry_run=True).status == 201
+
+
 def test_tenancy_namespaces_are_what_they_should_be(tenancy: Tenancy) -> None:
     """The harness itself: without Pod Security on them, half of the refusals would prove nothing."""
     for where, level in ((DEVELOPMENT, "baseline"), (DEPLOYMENT, "restricted")):
