@@ -6,7 +6,7 @@ import tracemalloc
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from catalyst.kube.client import Kube
+from catalyst.kube.client import Kube, WatchEvent
 from catalyst.kube.drift import Slim
 from catalyst.kube.queue import Backoff
 from catalyst.kube.reflector import Reflector
@@ -151,6 +151,24 @@ async def test_a_server_that_is_away_at_first_is_waited_for(
             await asyncio.wait_for(reflector.synced.wait(), 10)
     finally:
         await asyncio.to_thread(plane.wait_for_apiserver)
+
+
+async def test_what_we_wrote_is_known_at_once_and_old_news_does_not_undo_it(kube: Kube, namespace: str) -> None:
+    reflector, changes = mirror(kube, namespace)
+    first = await kube.create(config_map(namespace, "one", "first life"))
+    reflector.learn(first)
+    gone = await kube.patch(ref_of(first), {"data": {"value": "last words"}})
+    await delete(kube, gone)
+    second = await kube.create(config_map(namespace, "one", "second life"))
+    reflector.learn(second)
+    for kind, news in (("ADDED", first), ("MODIFIED", gone), ("DELETED", gone)):
+        reflector._handle(WatchEvent(kind, news))  # type: ignore[arg-type]
+    found = reflector.store.get(namespace, "one")
+    assert found is not None
+    assert found["metadata"]["uid"] == second["metadata"]["uid"]
+    reflector.learn(gone)
+    assert reflector.store.get(namespace, "one") == found
+    assert ("last words", None) not in changes
 
 
 async def test_metadata_only_costs_little(kube: Kube, namespace: str, running: Any) -> None:

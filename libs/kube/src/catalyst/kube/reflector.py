@@ -187,7 +187,9 @@ class Reflector:
         finally:
             await pages.aclose()
         for key in gone:
-            self._drop(key)
+            found = self.store.get(*key)
+            if found is not None and int(found["metadata"]["resourceVersion"]) <= int(version):
+                self._drop(key)  # else it was learned after the list was read
         self.synced.set()
         return version
 
@@ -236,10 +238,14 @@ class Reflector:
         return key
 
     def _drop(self, key: Key, last: Manifest | None = None) -> None:
-        old = self.store._pop(key)  # noqa: SLF001 (the one writer)
+        old = self.store.get(*key)
+        if old and last and old["metadata"].get("uid") != last["metadata"].get("uid") and not _is_earlier(old, last):
+            return self._bury(last["metadata"].get("uid"))  # the end of a former life; the new one was learned already
+        self.store._pop(key)  # noqa: SLF001 (the one writer)
         self._bury((last or old or {}).get("metadata", {}).get("uid"))
         if old is not None:
             self._tell(self._transform(last) if last else old, None)
+        return None
 
     def _bury(self, uid: str | None) -> None:
         """Remember the dead for a while: the answer to a write of ours may arrive after the news of its end."""
@@ -258,12 +264,14 @@ def _key(manifest: Manifest) -> Key:
     return metadata.get("namespace", ""), metadata["name"]
 
 
-def _is_older(new: Manifest, old: Manifest | None) -> bool:
-    """Whether `new` is nothing new: the same life of the object at the same or an earlier version.
+def _is_earlier(one: Manifest, other: Manifest) -> bool:
+    return int(one["metadata"]["resourceVersion"]) < int(other["metadata"]["resourceVersion"])
 
-    resourceVersions of one resource are ordered, and since Kubernetes 1.35 documented as comparable integers.
+
+def _is_older(new: Manifest, old: Manifest | None) -> bool:
+    """Whether `new` is nothing new: the same or an earlier version, or a former life, of what is known.
+
+    resourceVersions of one resource are ordered over all its objects, and documented as comparable (1.35)
+    as integers. (Only restoring etcd from a backup turns them back: controllers are restarted then.)
     """
-    if old is None:
-        return False
-    before, after = old["metadata"], new["metadata"]
-    return before.get("uid") == after.get("uid") and int(after["resourceVersion"]) <= int(before["resourceVersion"])
+    return old is not None and not _is_earlier(old, new)
