@@ -23,6 +23,8 @@ import pytest
 from catalyst.env_controller import __main__ as env_controller
 from catalyst.env_controller.config import Settings as ControllerSettings
 from catalyst.events.bus import Bus, BusSettings
+from catalyst.events.catalogue import BuildCleaned, Data, RouteChanged
+from catalyst.events.event import build_cleaned, route_changed
 from catalyst.events.users import inbox_prefix
 from catalyst.local.installation import Found, Installation
 from catalyst.model.clock import utc_now
@@ -187,8 +189,11 @@ class Stage:
     def project_condition(self, kind: str, project: str = "shop") -> dict[str, Any]:
         return self.condition(self.get(f"/apis/catalyst.dev/v1alpha1/namespaces/{self.team}/projects/{project}"), kind)
 
+    def path_of(self, kind: str, environment: str, name: str, project: str = "shop") -> str:
+        return f"{_PATHS[kind].format(namespace=f'{self.team}--{project}--{environment}')}/{name}"
+
     def object(self, kind: str, environment: str, name: str, project: str = "shop") -> dict[str, Any]:
-        found = self.get(f"{_PATHS[kind].format(namespace=f'{self.team}--{project}--{environment}')}/{name}")
+        found = self.get(self.path_of(kind, environment, name, project))
         assert found is not None, f"{kind} {name} of {environment}"
         return found
 
@@ -222,6 +227,29 @@ class Stage:
         """As a person would, by kubectl apply."""
         whole = {"projectRef": {"team": self.team, "name": project}, **spec}
         return self.apply("Environment", f"{self.team}--{project}", name, whole)
+
+    def patch(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """A JSON merge patch by the cluster's admin: what nobody else may do. Gives the object as it then was."""
+        headers = {"content-type": "application/merge-patch+json"}
+        answer = self.installation.admin.patch(path, content=json.dumps(body), headers=headers)
+        changed: dict[str, Any] = answer.raise_for_status().json()
+        return changed
+
+    async def answer(self, service: str, data: Data, name: str, project: str = "shop") -> None:
+        """Answer the last snapshot as that service would, by its own NATS user."""
+        settings = BusSettings(
+            self.installation.nats.url, self.installation.nats.seed(service), inbox_prefix=inbox_prefix(service)
+        )
+        subject = f"env.{self.team}.{project}.{name}.environment.changed"
+        asked = [stored.event() async for stored in self._operator.bus.replay("EVENTS", subject)][-1]
+        bus = await Bus.connect(settings, name=service, clock=utc_now)
+        try:
+            if isinstance(data, RouteChanged):
+                await bus.publish(route_changed(data, causing=asked, time=utc_now()))
+            elif isinstance(data, BuildCleaned):
+                await bus.publish(build_cleaned(data, causing=asked, time=utc_now()))
+        finally:
+            await bus.drain()
 
     def delete(self, path: str) -> None:
         self.installation.admin.delete(path).raise_for_status()

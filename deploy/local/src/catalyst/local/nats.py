@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,6 +20,7 @@ from typing import Self
 import httpx
 from catalyst.events.keys import write_keys
 from catalyst.events.server import nats_server_config
+from catalyst.events.topology import SERVICES
 from catalyst.events.users import OPERATOR, users
 from catalyst.local.process import Part, free_ports
 
@@ -31,23 +33,30 @@ class Nats:
     """One server. A context manager: started on entry, stopped on exit. The port stays the same over restarts.
 
     `fsync`: before every acknowledgement, as in production. `secured=False`: anyone may do anything, for benchmarks'
-    limits.
+    limits. `services`: who has a user; a test plays the part of one that does not exist yet.
     """
 
     def __init__(
-        self, folder: Path, *, ports: tuple[int, int] | None = None, fsync: bool = True, secured: bool = True
+        self,
+        folder: Path,
+        *,
+        ports: tuple[int, int] | None = None,
+        fsync: bool = True,
+        secured: bool = True,
+        services: Iterable[str] = SERVICES,
     ) -> None:
         self.folder = folder.absolute()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.ports = ports or tuple(free_ports(2))
         self.port, self._monitoring = self.ports
-        public = write_keys(self.folder / "nkeys", [user.name for user in users()])
+        public = write_keys(self.folder / "nkeys", [user.name for user in users(services)])
         text = nats_server_config(
             store_dir=self.folder / "store",
             port=self.port,
             http_port=self._monitoring,
             public_keys=public if secured else None,
             sync_always=fsync,
+            services=services,
         )
         config = self.folder / "nats.conf"
         config.write_text(text)

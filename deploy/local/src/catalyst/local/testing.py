@@ -16,13 +16,19 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
+from catalyst.events.topology import SERVICES
 from catalyst.local import components
 from catalyst.local.control_plane import ControlPlane
 from catalyst.local.installation import Installation, install
 from catalyst.local.nats import Nats
 from catalyst.local.process import TAIL_LINES, running
+
+
+PLAYED: Final = ("builder", "dns-proxy")
+"""Services of later issues whose part a test plays; each has its own NATS user here, as it will have in production."""
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +59,7 @@ def nats(tmp_path: Path) -> Iterator[Nats]:
 
 @pytest.fixture(scope="session")
 def installation(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    with Nats(tmp_path_factory.mktemp("nats")) as nats:
+    with Nats(tmp_path_factory.mktemp("nats"), services=(*SERVICES, *PLAYED)) as nats:
         nats.apply_topology()
         install(control_plane)
         yield Installation(control_plane, nats)

@@ -1,11 +1,11 @@
 """What nats-server is started with. Pure: a value in, the configuration's text out (its format takes JSON)."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from catalyst.events.topology import Budget
+from catalyst.events.topology import SERVICES, Budget
 from catalyst.events.users import User, users
 
 MAX_PAYLOAD: Final = 1024 * 1024
@@ -22,6 +22,7 @@ def nats_server_config(
     host: str = "127.0.0.1",
     http_port: int | None = None,
     budget: Budget | None = None,
+    services: Iterable[str] = SERVICES,
 ) -> str:
     """The text of a nats-server configuration.
 
@@ -34,6 +35,7 @@ def nats_server_config(
         host: which interface to listen on.
         http_port: of the monitoring pages; None: none.
         budget: what the streams may take; the server refuses to promise more.
+        services: who has a user beside the operator.
 
     Raises:
         ValueError: `public_keys` names a user that does not exist.
@@ -51,12 +53,12 @@ def nats_server_config(
     if http_port is not None:
         config["http"] = f"{host}:{http_port}"
     if public_keys is not None:
-        config["accounts"] = {ACCOUNT: {"jetstream": "enabled", "users": _users(public_keys)}}
+        config["accounts"] = {ACCOUNT: {"jetstream": "enabled", "users": _users(public_keys, services)}}
     return json.dumps(config, indent=2) + "\n"
 
 
-def _users(public_keys: Mapping[str, str]) -> list[dict[str, Any]]:
-    known = {user.name: user for user in users()}
+def _users(public_keys: Mapping[str, str], services: Iterable[str]) -> list[dict[str, Any]]:
+    known = {user.name: user for user in users(services)}
     unknown = sorted(set(public_keys) - set(known))
     if unknown:
         raise ValueError(f"user {unknown[0]!r} does not exist: expected one of {', '.join(known)}")

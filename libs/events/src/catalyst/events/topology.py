@@ -80,6 +80,7 @@ class Consumer:
     max_deliver: int = 5
     max_ack_pending: int = 64
     double_ack: bool = False
+    unhurried: bool = False
 
     @property
     def ack_wait(self) -> float:
@@ -87,9 +88,9 @@ class Consumer:
         return min(self.backoff)
 
     @property
-    def deadline(self) -> float:
-        """Seconds that a handler may take."""
-        return self.backoff[0]
+    def deadline(self) -> float | None:
+        """Seconds that a handler may take; None: no limit."""
+        return None if self.unhurried else self.backoff[0]
 
     def retry_delay(self, delivered: int) -> float:
         """Seconds until the next try of a message delivered `delivered` times."""
@@ -114,13 +115,15 @@ ENV_CONTROLLER_SCM: Final = Consumer(
     stream=SCM,
     name="env-controller",
     service="env-controller",
-    filters=("scm.*.*.*.pull_request.*", "scm.*.*.*.branch.*", "scm.*.*.*.command.*"),
+    filters=("scm.*.*.*.pull_request.*", "scm.*.*.*.branch.*"),
+    unhurried=True,
 )
 ENV_CONTROLLER_EVENTS: Final = Consumer(
     stream=EVENTS,
     name="env-controller",
     service="env-controller",
-    filters=("env.*.*.*.build.finished", "env.*.*.*.build.cleaned", "env.*.*.*.route.changed"),
+    filters=("env.*.*.*.build.cleaned", "env.*.*.*.route.changed"),
+    unhurried=True,
 )
 BUILDER: Final = Consumer(
     stream=EVENTS,

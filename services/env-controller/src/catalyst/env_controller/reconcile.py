@@ -172,13 +172,19 @@ class Controller:
         if same_but_version(old, new):
             return
         found = new or old or {}
-        self._owner_of(found)
+        self._owners_of(old, new)
         for project in self._cluster.projects.store.within(found["metadata"]["name"]):
             self._project_changed(None, project)
 
     def _child_changed(self, old: Manifest | None, new: Manifest | None) -> None:
         if not same_but_version(old, new):
-            self._owner_of(new or old or {})
+            self._owners_of(old, new)
+
+    def _owners_of(self, *states: Manifest | None) -> None:
+        """Before and after: somebody may have changed the labels that say whose it is."""
+        for state in states:
+            if state is not None:
+                self._owner_of(state)
 
     def _owner_of(self, found: Manifest) -> None:
         owner = found["metadata"].get("labels", {})
@@ -412,7 +418,9 @@ class Controller:
         return await self._cluster.patch_status(mirror, ref, patch)
 
     async def _reconsider(self, project: Project) -> None:
-        """The rules changed: all open facts of the repository are judged anew, before the status says that it was done."""
+        """The rules changed: all open facts of the repository are judged anew, before the status says that it was
+        done.
+        """
         source = project.spec.source
         prefix = pull_request_subject(source.forge, source.repository, 1).removesuffix(".pull_request.1")
         for kind in ("pull_request", "branch"):

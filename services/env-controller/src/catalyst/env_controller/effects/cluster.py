@@ -157,13 +157,14 @@ class Cluster:
 
     async def change_children(self, decision: Decision) -> None:
         """All at once, but a RoleBinding after the Role it names: without it the API server cannot judge the binding."""
-        late = [manifest for manifest in decision.apply if _names_a_role(manifest)]
-        work = [self._apply(manifest) for manifest in decision.apply if manifest not in late]
+        bindings = [manifest for manifest in decision.apply if _names_a_role(manifest)]
+        others = [manifest for manifest in decision.apply if manifest not in bindings]
+        work = [self._apply(manifest, *_bindings_of(manifest, bindings)) for manifest in others]
+        work += [self._apply(binding) for binding in bindings if not any(_binds(binding, role) for role in others)]
         work += [self._repair(manifest) for manifest in decision.repair]
         work += [self._patch(patch) for patch in decision.patch]
         work += [self._delete(ref) for ref in decision.delete]
         await together(*work)
-        await together(*map(self._apply, late))
 
     async def remove(self, reflector: Reflector, ref: Ref) -> None:
         """Delete exactly this version: its recorded evidence is what we read."""
@@ -191,8 +192,10 @@ class Cluster:
         self.namespaces.learn(found)
         return uid is not None and found["metadata"]["uid"] != uid
 
-    async def _apply(self, manifest: Manifest) -> None:
-        self._learn(await self._writer.apply(manifest))
+    async def _apply(self, *manifests: Manifest) -> None:
+        """One after the other."""
+        for manifest in manifests:
+            self._learn(await self._writer.apply(manifest))
 
     async def _repair(self, manifest: Manifest) -> None:
         answer = await self._writer.apply(manifest)
@@ -233,6 +236,14 @@ async def together(*work: Awaitable[None]) -> None:
 
 def _names_a_role(manifest: Manifest) -> bool:
     return bool(manifest["kind"] == "RoleBinding" and manifest["roleRef"]["kind"] == "Role")
+
+
+def _binds(binding: Manifest, role: Manifest) -> bool:
+    return bool(role["kind"] == "Role" and role["metadata"]["name"] == binding["roleRef"]["name"])
+
+
+def _bindings_of(role: Manifest, bindings: list[Manifest]) -> list[Manifest]:
+    return [binding for binding in bindings if _binds(binding, role)]
 
 
 def _take_in(reflector: Reflector, ref: Ref, answer: Manifest) -> None:

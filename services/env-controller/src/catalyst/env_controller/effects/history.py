@@ -20,7 +20,9 @@ log = structlog.get_logger()
 
 
 class History:
-    """Reads SCM and STATE, publishes `environment.changed`. Remembers what it said last, so that nothing is said twice."""
+    """Reads SCM and STATE, publishes `environment.changed`. Remembers what it said last, so that nothing is said
+    twice.
+    """
 
     def __init__(self, bus: Bus, clock: Clock) -> None:
         self._bus = bus

@@ -1,0 +1,102 @@
+"""Bugs to be planted into a service under test: one for each guarantee, to show that its check would turn red."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from catalyst.env_controller import reconcile
+from catalyst.env_controller.core.world import Decision
+from catalyst.env_controller.effects.cluster import Cluster
+from catalyst.env_controller.handlers import HANDLERS, Handlers
+from catalyst.env_controller.reconcile import FactKey
+from catalyst.events import binding, bus
+from catalyst.events.bus import Bus, Received
+from catalyst.events.catalogue import PullRequestChanged
+from catalyst.events.event import Event
+from catalyst.events.stored import Published
+from catalyst.kube import client, lease
+
+
+def answer_before_publish() -> None:
+    """webhook-ingest says 202 and stores the fact afterwards."""
+    publish, behind = Bus.publish, set()
+
+    async def early(self: Bus, event: Event) -> Published:
+        task = asyncio.create_task(publish(self, event))
+        behind.add(task)
+        task.add_done_callback(behind.discard)
+        return Published("SCM", 0, duplicate=False)
+
+    Bus.publish = early  # type: ignore[method-assign]
+
+
+def publish_without_id() -> None:
+    """A fact is stored without the id by which a repeat is known."""
+    encode = binding.encode
+
+    def anonymous(event: Event) -> tuple[bytes, dict[str, str]]:
+        body, headers = encode(event)
+        return body, {name: value for name, value in headers.items() if name != binding.MESSAGE_ID}
+
+    bus.encode = anonymous
+
+
+def ack_before_effect() -> None:
+    """A fact is acknowledged once its key is queued."""
+
+    async def hasty(self: Handlers, received: Received) -> None:
+        self._controller._add(FactKey(received.subject))
+
+    HANDLERS[PullRequestChanged] = hasty  # type: ignore[index]
+
+
+def no_uid_precondition() -> None:
+    """Objects are deleted and changed by name alone."""
+    resource_of = client.resource_of
+
+    async def by_name(self: client.Kube, ref: Any, **_: Any) -> Any:
+        resource = resource_of(ref.api_version, ref.kind)
+        return await self._write("delete", resource, client.Request("DELETE", resource.path(ref.namespace, ref.name)))
+
+    client.Kube.delete = by_name  # type: ignore[method-assign]
+    client._guarded = lambda body, _kind, _ref: body
+
+
+def no_fence() -> None:
+    """Whoever once led may write for ever."""
+    lease.Elector.fence = lambda _self: None  # type: ignore[method-assign]
+
+
+def finalizer_first() -> None:
+    """The finalizer goes as soon as the deletion begins."""
+
+    async def gone(_self: Cluster, _name: str, _uid: str | None) -> bool:
+        return True
+
+    decide = reconcile.decide
+
+    def hasty(environment: Any, world: Any, now: Any) -> Decision:
+        if environment.metadata.deletion_timestamp and environment.metadata.finalizers:
+            return Decision(release=True, announce=False)
+        return decide(environment, world, now)
+
+    Cluster.is_gone = gone  # type: ignore[method-assign]
+    reconcile.decide = hasty
+
+
+PLANTS: Mapping[str, Callable[[], None]] = {
+    "": lambda: None,
+    "answer-before-publish": answer_before_publish,
+    "publish-without-id": publish_without_id,
+    "ack-before-effect": ack_before_effect,
+    "no-uid-precondition": no_uid_precondition,
+    "no-fence": no_fence,
+    "finalizer-first": finalizer_first,
+}
+
+
+def plant(name: str) -> None:
+    """Raises KeyError for a bug that is not there: a test with no bug planted would prove nothing."""
+    PLANTS[name]()
