@@ -57,7 +57,7 @@ def test_without_a_seed_nobody_comes_in(nats: Nats) -> None:
     command = [sys.executable, "-m", "catalyst.events", "check", "--url", nats.url]
     refused = subprocess.run(command, capture_output=True, text=True, check=False)
     assert refused.returncode == 2
-    assert "authorization" in refused.stderr.lower()
+    assert "authentication error" in nats.part.log.read_text()  # the client may see only a closed connection
     allowed = subprocess.run([*command, "--seed", nats.seed("operator")], capture_output=True, text=True, check=False)
     assert "create stream SCM" in allowed.stdout
 
