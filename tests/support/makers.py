@@ -137,3 +137,16 @@ def stored(manifest: Manifest, uid: str, version: str = "1", *, terminating: boo
         managed=[booked(manifest)],
         terminating=terminating,
     )
+
+
+def merged(target: Any, patch: Any) -> Any:
+    """A JSON merge patch (RFC 7386), applied as the API server does it."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = merged(result.get(key), value)
+    return result
