@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from catalyst.service import BadSettings, load
 from catalyst.service.settings import table
 from catalyst.webhook_ingest.config import Settings

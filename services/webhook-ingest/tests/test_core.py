@@ -7,6 +7,7 @@ from http import HTTPStatus
 
 import orjson
 import pytest
+
 from catalyst.forge import GitHub
 from catalyst.webhook_ingest.core import Answer, Fact, event_label, reading, stored, too_large, unavailable
 

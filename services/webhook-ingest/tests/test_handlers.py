@@ -20,6 +20,7 @@ import nats as nats_py
 import orjson
 import psutil
 import pytest
+
 from catalyst.events.binding import decode
 from catalyst.events.users import OPERATOR, inbox_prefix
 from catalyst.local.nats import Nats

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Self
 
-from catalyst.service import ServiceSettings, secrets_in
 from pydantic import Field, SecretStr, model_validator
+
+from catalyst.service import ServiceSettings, secrets_in
 
 _EXPECTED = "expected the webhook's secrets, one a line (several while one is rotated)"
 

@@ -20,6 +20,7 @@ from http import HTTPStatus
 from typing import Final, Literal
 
 import orjson
+
 from catalyst.events.catalogue import BranchPushed, CommandGiven, PullRequestChanged, ScmData
 from catalyst.events.event import Event, scm_event
 from catalyst.forge.errors import BadPayload, BadSignature

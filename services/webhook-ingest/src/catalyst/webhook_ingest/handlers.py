@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import structlog
+from fastapi import FastAPI
+from starlette.routing import Route
+
 from catalyst.events.errors import Oversized, Unpublished
 from catalyst.forge import GitHub
 from catalyst.forge.protocol import Forge, Headers
@@ -25,8 +28,6 @@ from catalyst.webhook_ingest.effects import (
     TooLarge,
     respond,
 )
-from fastapi import FastAPI
-from starlette.routing import Route
 
 BODY_SECONDS: Final = 10.0
 """GitHub itself gives up after ten."""
