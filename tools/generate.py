@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from catalyst.events import asyncapi, schemas
 from catalyst.events.catalogue import CATALOGUE
+from catalyst.events.compatibility import incompatibilities
 from catalyst.model.access import cluster_roles
 from catalyst.model.crd import crds
 from catalyst.model.fields import Json
@@ -29,18 +31,25 @@ COMMAND = "make generate"
 # Folders of generated files only: what is no longer made is removed. A schema of an event stays: readers may need it.
 OWNED = ("deploy/k8s/crds", "deploy/k8s/access")
 
+SCHEMAS = "libs/events/schemas"
+
 Files = Mapping[str, str]
 """Path from the repository's root → content."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0: written, or current. 1 (only with --check): something is out of date, each file named."""
+    """0: written, or current. 1: with --check, something is out of date, each file named; or an event's schema would break its readers."""
     parser = argparse.ArgumentParser(description="Write every file that is made from another.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail naming each file that is out of date")
     parser.add_argument("--root", type=Path, default=ROOT, help="the repository to write to or check")
     options = parser.parse_args(arguments)
     wanted = files()
     changed, stale = outdated(options.root, wanted), left_over(options.root, wanted)
+    broken = incompatible(options.root)
+    for sentence in broken:
+        print(f"{sentence}: readers of stored events would break; make a new version of the type", file=sys.stderr)
+    if broken:
+        return 1
     if options.check:
         for path in (*changed, *stale):
             print(f"{path} is out of date: run `{COMMAND}` and commit the result", file=sys.stderr)
@@ -66,6 +75,12 @@ def files() -> Files:
         "docs/reference/resources.md": _resource_reference(),
         "docs/reference/events.md": _event_reference(),
     }
+
+
+def incompatible(root: Path) -> list[str]:
+    """What the models would take from the readers of the committed event schemas."""
+    committed = {path.name: json.loads(path.read_text()) for path in (root / SCHEMAS).glob("*.json")}
+    return incompatibilities(committed, schemas.json_schemas())
 
 
 def outdated(root: Path, wanted: Files) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 import pytest
 import yaml
+
 from catalyst.events.catalogue import ScmData
 from catalyst.forge import BadPayload, Delivery, GitHub, Ignored, Ping
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import httpx
 import yaml
+
 from catalyst.local.control_plane import ControlPlane
 
 Manifest = dict[str, Any]

@@ -3,8 +3,9 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from catalyst.local.installation import Installation
 from stage import Stage, operating, services
+
+from catalyst.local.installation import Installation
 
 
 @pytest.fixture

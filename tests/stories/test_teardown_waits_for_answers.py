@@ -5,8 +5,9 @@ No service publishes routes or builds yet, so the test hands them out (in the st
 
 from typing import Any
 
-from catalyst.events.catalogue import BuildCleaned, EnvironmentName, RouteChanged
 from stage import Stage
+
+from catalyst.events.catalogue import BuildCleaned, EnvironmentName, RouteChanged
 
 HOST = "pr-1.example.test"
 

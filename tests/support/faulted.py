@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import plants
+
 from catalyst.env_controller import __main__ as env_controller
 from catalyst.env_controller.config import Settings as ControllerSettings
 from catalyst.events.errors import Unpublished
@@ -37,6 +38,7 @@ from catalyst.kube.errors import Unavailable
 from catalyst.service.run import run
 from catalyst.webhook_ingest import __main__ as webhook_ingest
 from catalyst.webhook_ingest.config import Settings as IngestSettings
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:

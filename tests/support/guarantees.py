@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from faulted import Rule
+from processes import Faulted, process
+from stage import Operator, Stage, operating
+
 from catalyst.env_controller.core.facts import PullRequestFact, fold_pull_request
 from catalyst.events.catalogue import PullRequestChanged
 from catalyst.forge import GitHub
 from catalyst.forge.protocol import Delivery
 from catalyst.local.installation import Installation
-from faulted import Rule
-from processes import Faulted, process
-from stage import Operator, Stage, operating
 
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/catalyst-system/leases/env-controller"
 QUICK_LEASE = 3.0

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 import faulted
-from catalyst.local.installation import Installation
-from catalyst.local.process import Part, free_ports
 from faulted import Rule
 from stage import SECRET
+
+from catalyst.local.installation import Installation
+from catalyst.local.process import Part, free_ports
 
 
 @dataclass(slots=True)

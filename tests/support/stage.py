@@ -20,6 +20,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from catalyst.env_controller import __main__ as env_controller
 from catalyst.env_controller.config import Settings as ControllerSettings
 from catalyst.events.bus import Bus, BusSettings

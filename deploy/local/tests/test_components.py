@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from catalyst.local import components
 from catalyst.local.components import COMPONENTS, Component, ComponentError, binaries
 

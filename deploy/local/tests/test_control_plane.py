@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+
 from catalyst.local.control_plane import APISERVER, ETCD, AuditLog, ControlPlane
 from catalyst.local.installation import checked
 from catalyst.local.process import PartFailed

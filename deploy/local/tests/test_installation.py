@@ -7,6 +7,7 @@ from __future__ import annotations
 import httpx
 import pytest
 import yaml
+
 from catalyst.local.control_plane import ControlPlane
 from catalyst.local.installation import Installation
 from catalyst.local.nats import Nats

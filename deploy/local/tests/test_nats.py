@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 import httpx
 import nats as nats_client
 import pytest
+from nats.aio.client import Client
+
 from catalyst.events.users import inbox_prefix
 from catalyst.local.nats import Nats, TopologyFailed
-from nats.aio.client import Client
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ import asyncio
 import time
 
 import pytest
+
 from catalyst.local.virtual_time import Deadlock, VirtualLoop, virtual_loop
 
 

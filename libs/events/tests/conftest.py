@@ -15,6 +15,8 @@ from typing import Any
 
 import nats
 import pytest
+from nats.aio.client import Client
+
 from catalyst.events.applying import apply
 from catalyst.events.bus import Bus, BusSettings
 from catalyst.events.examples import NOW
@@ -23,7 +25,6 @@ from catalyst.events.server import nats_server_config
 from catalyst.events.topology import Budget
 from catalyst.events.users import OPERATOR, inbox_prefix, users
 from catalyst.model.points import Points, no_points
-from nats.aio.client import Client
 
 MIB = 1024 * 1024
 SMALL = Budget(scm=256 * MIB, events=256 * MIB, state=64 * MIB, audit=64 * MIB, dead=64 * MIB)

@@ -10,6 +10,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from nats.aio.client import Client
+from nats.js.api import ConsumerInfo
+
 from catalyst.events.applying import apply
 from catalyst.events.binding import encode
 from catalyst.events.bus import Bus, BusSettings, Received
@@ -19,8 +22,6 @@ from catalyst.events.errors import Oversized, Reject, Retry, Unpublished, Unreac
 from catalyst.events.examples import NOW, changed, pull_request
 from catalyst.events.reading import messages
 from catalyst.events.topology import DEAD, ENV_CONTROLLER_SCM, SCM
-from nats.aio.client import Client
-from nats.js.api import ConsumerInfo
 
 QUICK = replace(ENV_CONTROLLER_SCM, backoff=(0.9, 0.9, 0.9, 0.9))
 

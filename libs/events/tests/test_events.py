@@ -5,6 +5,12 @@ from datetime import UTC, datetime
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
 from catalyst.events import subjects, tracing
 from catalyst.events.binding import CONTENT_TYPE, decode, encode
 from catalyst.events.catalogue import CATALOGUE, BuildFinished, PullRequestChanged
@@ -14,11 +20,6 @@ from catalyst.events.examples import changed, examples, pull_request, push
 from catalyst.events.payload import VERBATIM_LIMIT, Verbatim, carried
 from catalyst.model.environment import Phase
 from catalyst.model.names import Identity
-from hypothesis import given
-from hypothesis import strategies as st
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 

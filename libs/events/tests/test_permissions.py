@@ -10,13 +10,14 @@ from typing import Any
 import nats.errors
 import nats.js.errors
 import pytest
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
 from catalyst.events.binding import encode
 from catalyst.events.event import Event
 from catalyst.events.examples import examples, pull_request, push
 from catalyst.events.topology import EVENTS, SCM
 from catalyst.events.users import READS, service_user, users
-from nats.aio.client import Client
-from nats.aio.msg import Msg
 
 
 @dataclass

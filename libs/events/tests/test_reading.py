@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from nats.aio.client import Client
+
 from catalyst.events import replaying
 from catalyst.events.binding import encode
 from catalyst.events.bus import Bus, Stored
@@ -14,7 +16,6 @@ from catalyst.events.examples import changed, pull_request, push
 from catalyst.events.reading import PAGE
 from catalyst.events.replaying import replay
 from catalyst.events.topology import EVENTS, SCM
-from nats.aio.client import Client
 
 
 async def fill(client: Client, count: int, *, subject: str = "scm.github.acme.shop.pull_request.42") -> None:

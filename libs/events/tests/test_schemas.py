@@ -8,6 +8,7 @@ from typing import Any
 import jsonschema
 import orjson
 import pytest
+
 from catalyst.events import asyncapi
 from catalyst.events.binding import encode
 from catalyst.events.catalogue import CATALOGUE, EnvironmentChanged, PullRequestChanged

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nats.aio.client import Client
+from nats.js.api import DiscardPolicy
+
 from catalyst.events.__main__ import main
 from catalyst.events.applying import WouldLose, apply
 from catalyst.events.bus import Bus
@@ -27,8 +30,6 @@ from catalyst.events.topology import (
     Budget,
     consumers,
 )
-from nats.aio.client import Client
-from nats.js.api import DiscardPolicy
 
 MIB = 1024 * 1024
 SMALL = Budget(scm=256 * MIB, events=256 * MIB, state=64 * MIB, audit=64 * MIB, dead=64 * MIB)

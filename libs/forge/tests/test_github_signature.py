@@ -5,10 +5,11 @@ import hmac
 from unittest import mock
 
 import pytest
-from catalyst.forge import BadSignature, GitHub
-from catalyst.forge.github import SHA1_SIGNATURE, SIGNATURE
 from hypothesis import given
 from hypothesis import strategies as st
+
+from catalyst.forge import BadSignature, GitHub
+from catalyst.forge.github import SHA1_SIGNATURE, SIGNATURE
 
 BODY = b'{"zen": "Keep it logically awesome."}'
 OLD, NEW = b"the old secret", b"the new secret"

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
+
 from catalyst.events.catalogue import BranchPushed, PullRequestChanged
 from catalyst.events.payload import VERBATIM_LIMIT
 from catalyst.forge import BadPayload, Delivery, GitHub, Ignored, Ping

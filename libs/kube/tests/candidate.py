@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
+
 from catalyst.kube.client import Kube
 from catalyst.kube.errors import FencedOut
 from catalyst.kube.lease import Elector

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from catalyst.kube.client import Kube
 from catalyst.kube.settings import KubeSettings
 from catalyst.local.control_plane import ControlPlane

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from catalyst.kube.auth import BadKubeSettings, load_configuration, ssl_context
 from catalyst.kube.client import Kube
 from catalyst.kube.errors import Unauthorized

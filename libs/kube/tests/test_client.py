@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from catalyst.kube.client import Kube, no_fence
 from catalyst.kube.errors import (
     AlreadyExists,

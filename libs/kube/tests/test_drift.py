@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from catalyst.kube.client import Kube
 from catalyst.kube.drift import Slim, drifted, owned
 from catalyst.kube.errors import Conflict

@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 import uvloop
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
 from catalyst.kube.client import Kube
 from catalyst.kube.errors import FencedOut, NotFound, Unavailable
 from catalyst.kube.lease import Elector, LeadWouldNotStop
@@ -21,8 +24,6 @@ from catalyst.kube.settings import KubeSettings
 from catalyst.kube.shards import lease_name, shard_of
 from catalyst.local.control_plane import ControlPlane
 from catalyst.model.manifest import Manifest, Ref
-from hypothesis import given
-from hypothesis import strategies as st
 
 Until = Callable[..., Awaitable[None]]
 DURATION, RENEW_DEADLINE, RETRY, REQUEST_TIMEOUT = 4.0, 2.4, 0.4, 1.0

@@ -9,12 +9,13 @@ import random
 from copy import deepcopy
 from typing import Any
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from catalyst.kube.errors import AlreadyExists, Conflict, NotFound, Unavailable
 from catalyst.kube.lease import Elector
 from catalyst.local.virtual_time import VirtualLoop, virtual_loop
 from catalyst.model.manifest import Manifest, Ref
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 REQUEST_TIMEOUT = 5.0
 

@@ -6,10 +6,11 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
-from catalyst.kube.queue import BULK, INTERACTIVE, NORMAL, Backoff, Queue, Stopped
-from catalyst.local.virtual_time import virtual_loop
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from catalyst.kube.queue import BULK, INTERACTIVE, NORMAL, Backoff, Queue, Stopped
+from catalyst.local.virtual_time import virtual_loop
 
 STEADY = Backoff(jitter=0.0)
 

@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+
 from catalyst.model.access import (
     ENVIRONMENT_READER,
     READ,

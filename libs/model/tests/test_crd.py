@@ -8,13 +8,14 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import ValidationError
+
 from catalyst.local.control_plane import ControlPlane
 from catalyst.model.crd import crds
 from catalyst.model.environment import Environment
 from catalyst.model.examples import COMMIT, ENVIRONMENT, EXAMPLES, NOW, PROJECT, changed
 from catalyst.model.manifest import Manifest
 from catalyst.model.project import Project
-from pydantic import ValidationError
 
 MODELS = {"Project": Project, "Environment": Environment}
 APPLY = {"fieldManager": "test", "force": "true"}

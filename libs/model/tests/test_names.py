@@ -4,6 +4,9 @@ import re
 import string
 
 import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
 from catalyst.model.names import (
     MAX_LABEL,
     MAX_NAME,
@@ -16,8 +19,6 @@ from catalyst.model.names import (
     pull_request_environment,
     workload_namespace,
 )
-from hypothesis import assume, example, given
-from hypothesis import strategies as st
 
 ZONE = "preview.example.org"
 DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?\Z")

@@ -1,7 +1,8 @@
 """A schema as a table: references followed, lists and maps marked, cycles cut."""
 
-from catalyst.model.reference import field_table
 from pydantic import BaseModel, Field
+
+from catalyst.model.reference import field_table
 
 
 class Leaf(BaseModel):

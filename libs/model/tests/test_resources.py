@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
+
 from catalyst.model.environment import Environment, EnvironmentSpec, EnvironmentStatus, Phase, ProjectRef
 from catalyst.model.examples import ENVIRONMENT, EXAMPLES, PROJECT, changed
 from catalyst.model.fields import Json
@@ -10,7 +12,6 @@ from catalyst.model.manifest import Manifest, ref_of
 from catalyst.model.names import Identity, InvalidName
 from catalyst.model.project import Project, ProjectSpec, Source
 from catalyst.model.resource import ObjectMeta, Resource
-from pydantic import ValidationError
 
 MODELS: dict[str, type[Resource]] = {"Project": Project, "Environment": Environment}
 kinds = pytest.mark.parametrize("kind", sorted(MODELS))

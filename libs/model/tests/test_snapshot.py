@@ -1,6 +1,7 @@
 """The snapshot says everything in public, and comes back from JSON unchanged."""
 
 import pytest
+
 from catalyst.model.environment import Environment, Phase
 from catalyst.model.examples import ENVIRONMENT, NOW, PROJECT, changed
 from catalyst.model.manifest import Manifest

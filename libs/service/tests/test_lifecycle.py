@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from catalyst.service import Lifecycle
 from catalyst.service.run import supervise
 

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+from pydantic import Field, SecretStr, ValidationError
+
 from catalyst.service import BadSettings, ServiceSettings, load, secrets_in
 from catalyst.service.settings import table
-from pydantic import Field, SecretStr, ValidationError
 
 
 class Settings(ServiceSettings):

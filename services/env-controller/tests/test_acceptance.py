@@ -5,6 +5,21 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import pytest
+from makers import (
+    GRANTS,
+    NOW,
+    NOW_TEXT,
+    PLATFORM,
+    branch,
+    environment,
+    environment_manifest,
+    project,
+    project_manifest,
+    pull_request,
+    subject,
+)
+from pydantic import BaseModel
+
 from catalyst.env_controller.core import baseline, requests
 from catalyst.env_controller.core.acceptance import (
     Problem,
@@ -21,20 +36,6 @@ from catalyst.model import examples
 from catalyst.model.environment import Environment, EnvironmentSpec
 from catalyst.model.project import Project, ProjectSpec
 from catalyst.model.snapshot import snapshot_of
-from makers import (
-    GRANTS,
-    NOW,
-    NOW_TEXT,
-    PLATFORM,
-    branch,
-    environment,
-    environment_manifest,
-    project,
-    project_manifest,
-    pull_request,
-    subject,
-)
-from pydantic import BaseModel
 
 # Grants
 

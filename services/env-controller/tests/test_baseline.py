@@ -5,13 +5,14 @@ appear.
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from makers import PLATFORM, environment, project, subject
+
 from catalyst.env_controller.core import baseline
 from catalyst.env_controller.core.platform import Platform
 from catalyst.model.environment import Environment
 from catalyst.model.manifest import Manifest
-from hypothesis import given
-from hypothesis import strategies as st
-from makers import environment, project, subject
 
 IDENTITY = {
     "catalyst.dev/team": "acme",
@@ -157,7 +158,7 @@ def undigested(manifest: Manifest) -> Manifest:
     return bare
 
 
-def made(of_: Environment | None = None, platform: Platform = Platform(), **development: Any) -> list[Manifest]:
+def made(of_: Environment | None = None, platform: Platform = PLATFORM, **development: Any) -> list[Manifest]:
     return [undigested(found) for found in baseline.children(subject(of_, project(development=development), platform))]
 
 

@@ -4,6 +4,10 @@ from collections.abc import Sequence
 from itertools import permutations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from makers import NOTHING, NOW, A, B, C, at, fact, push
+
 from catalyst.env_controller.core.facts import (
     BranchFact,
     PullRequest,
@@ -11,9 +15,6 @@ from catalyst.env_controller.core.facts import (
     fold_branch,
     fold_pull_request,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-from makers import NOTHING, NOW, A, B, C, at, fact, push
 
 # Golden cases: the tie rules of architecture.md, one by one
 

@@ -5,15 +5,16 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from makers import NOTHING, NOW, NOW_TEXT, A, B, at, branch, environment, merged, project, pull_request
+
 from catalyst.env_controller.core.requests import Create, Leave, Request, Update, for_branch, for_pull_request
 from catalyst.model import labels
 from catalyst.model.environment import Environment
 from catalyst.model.manifest import Manifest
 from catalyst.model.names import is_name
 from catalyst.model.snapshot import Snapshot, snapshot_of
-from hypothesis import given
-from hypothesis import strategies as st
-from makers import NOTHING, NOW, NOW_TEXT, A, B, at, branch, environment, merged, project, pull_request
 
 SHOP = project()
 BRANCHES = project(triggers={"branches": [{"pattern": "*"}]})

@@ -3,9 +3,10 @@
 from typing import Any
 
 import pytest
+from makers import branch, project, pull_request
+
 from catalyst.env_controller.core.triggers import NotWanted, Wanted, for_branch, for_pull_request
 from catalyst.model.environment import Hold
-from makers import branch, project, pull_request
 
 DRAFT = Hold(reason="Draft", message="This is a draft: mark the pull request as ready for review, and it starts.")
 FORK = Hold(reason="Fork", message="This comes from a fork: someone with write access must approve this commit.")

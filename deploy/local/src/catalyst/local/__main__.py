@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
+
 from catalyst.local import components, dev, supervisor
 from catalyst.local.example import Action
 from catalyst.local.process import tail

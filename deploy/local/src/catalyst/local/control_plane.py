@@ -25,6 +25,7 @@ from typing import Any, Final, Self
 
 import httpx
 import yaml
+
 from catalyst.local import certs
 from catalyst.local.process import Part, PartFailed, free_ports
 

@@ -20,6 +20,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
+from rich.console import Console
+from rich.table import Table
+
 from catalyst.local import certs, components, example
 from catalyst.local.control_plane import ControlPlane
 from catalyst.local.existing import ExistingCluster
@@ -27,8 +30,6 @@ from catalyst.local.installation import Cluster, Installed, install
 from catalyst.local.nats import Nats
 from catalyst.local.process import Part, PartFailed, free_ports, tail
 from catalyst.local.supervisor import ROOT, follow
-from rich.console import Console
-from rich.table import Table
 
 FOLDER: Final = ROOT / ".run" / "dev"
 TEAM: Final = "acme"

@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import httpx
 import yaml
+
 from catalyst.local import certs
 from catalyst.local.control_plane import kubeconfig
 from catalyst.local.process import Part

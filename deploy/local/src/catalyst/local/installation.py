@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import httpx
+
 from catalyst.local.control_plane import AuditLog, ControlPlane
 from catalyst.local.nats import Nats
 from catalyst.model import labels

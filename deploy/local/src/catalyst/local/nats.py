@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 import httpx
+
 from catalyst.events.keys import write_keys
 from catalyst.events.server import nats_server_config
 from catalyst.events.topology import SERVICES

@@ -27,6 +27,7 @@ from types import FrameType
 from typing import Any, Final
 
 import psutil
+
 from catalyst.local import components
 from catalyst.local.control_plane import ControlPlane
 from catalyst.local.installation import install

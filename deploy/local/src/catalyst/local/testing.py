@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+
 from catalyst.events.topology import SERVICES
 from catalyst.local import components
 from catalyst.local.control_plane import ControlPlane
 from catalyst.local.installation import Installation, install
 from catalyst.local.nats import Nats
 from catalyst.local.process import TAIL_LINES, running
-
 
 PLAYED: Final = ("builder", "dns-proxy")
 """Services of later issues whose part a test plays; each has its own NATS user here, as it will have in production."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nats
 import nats.errors
+
 from catalyst.events.applying import Change, apply
 from catalyst.events.errors import BusError, Unreachable
 from catalyst.events.keys import read_public_keys, write_keys

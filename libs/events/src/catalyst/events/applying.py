@@ -9,10 +9,11 @@ from dataclasses import dataclass, fields
 from typing import Any, Final, Literal
 
 import nats.js.errors
-from catalyst.events.errors import BusError
-from catalyst.events.topology import SERVICES, Budget, Consumer, consumers, streams
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DiscardPolicy, StreamConfig, StreamInfo
+
+from catalyst.events.errors import BusError
+from catalyst.events.topology import SERVICES, Budget, Consumer, consumers, streams
 
 FIXED: Final = ("retention", "storage")
 """Settings of a stream that the server cannot change without making it anew."""

@@ -16,15 +16,16 @@ from datetime import datetime
 from typing import Any, Final
 
 import orjson
-from catalyst.events.catalogue import CATALOGUE, Data, ScmData
-from catalyst.events.errors import Reject
-from catalyst.events.event import Event
-from catalyst.events.subjects import InvalidSubject
 from cloudevents.core.base import BaseCloudEvent, EventFactory
 from cloudevents.core.exceptions import BaseCloudEventException
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 from pydantic import ValidationError
+
+from catalyst.events.catalogue import CATALOGUE, Data, ScmData
+from catalyst.events.errors import Reject
+from catalyst.events.event import Event
+from catalyst.events.subjects import InvalidSubject
 
 CONTENT_TYPE: Final = JSONFormat.CONTENT_TYPE
 """`application/cloudevents+json`"""

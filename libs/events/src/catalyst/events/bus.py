@@ -21,6 +21,9 @@ from typing import Final, Self
 
 import nats.errors
 import nats.js.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
 from catalyst.events import reading, replaying, tracing
 from catalyst.events.binding import encode
 from catalyst.events.catalogue import DeadLetter
@@ -33,8 +36,6 @@ from catalyst.events.stored import Published, Stored
 from catalyst.events.topology import SCM, STATE, STATE_FILTER, Consumer
 from catalyst.model.clock import Clock
 from catalyst.model.points import Points, no_points
-from nats.aio.client import Client
-from nats.aio.msg import Msg
 
 __all__ = ["Bus", "BusSettings", "Consumer", "Handler", "Published", "Received", "Stored"]
 

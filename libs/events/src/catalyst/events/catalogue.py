@@ -20,12 +20,13 @@ the data, so an event cannot be filed under another environment than the one it 
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Final, Literal, Self
 
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic.alias_generators import to_camel
+
 from catalyst.events import subjects
 from catalyst.events.payload import Omitted, Verbatim
 from catalyst.model.names import Identity
 from catalyst.model.snapshot import Snapshot
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
-from pydantic.alias_generators import to_camel
 
 PREFIX: Final = "dev.catalyst."
 SCHEMA_BASE: Final = "https://catalyst.dev/schemas/"

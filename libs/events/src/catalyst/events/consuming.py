@@ -25,15 +25,16 @@ from datetime import timedelta
 from typing import Final
 
 import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
 from catalyst.events import tracing
 from catalyst.events.binding import decode
 from catalyst.events.errors import BusError, Reject, Retry
 from catalyst.events.event import Event
 from catalyst.events.topology import Consumer
 from catalyst.model.points import Points
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
 
 logger = logging.getLogger(__name__)
 

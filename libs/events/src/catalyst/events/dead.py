@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import orjson
+
 from catalyst.events.catalogue import DeadLetter
 from catalyst.events.errors import Reject
 from catalyst.events.stored import Stored

@@ -12,10 +12,11 @@ from typing import Any, Final
 
 import nats.errors
 import nats.js.errors
-from catalyst.events.errors import Unread
-from catalyst.events.stored import Stored
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+
+from catalyst.events.errors import Unread
+from catalyst.events.stored import Stored
 
 PAGE: Final = 500
 """Messages a page at the most."""

@@ -16,11 +16,12 @@ from typing import Final
 
 import nats.errors
 import nats.js.errors
-from catalyst.events.errors import Unread
-from catalyst.events.stored import Stored
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+
+from catalyst.events.errors import Unread
+from catalyst.events.stored import Stored
 
 logger = logging.getLogger(__name__)
 

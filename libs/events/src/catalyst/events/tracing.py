@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from catalyst.events.event import Event
 from opentelemetry import trace
 from opentelemetry.trace import Link, SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from catalyst.events.event import Event
 
 _TRACER = trace.get_tracer("catalyst.events")
 _PROPAGATOR = TraceContextTextMapPropagator()

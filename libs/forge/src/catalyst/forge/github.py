@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import orjson
+from pydantic import ValidationError
+
 from catalyst.events.catalogue import (
     Base,
     BranchPushed,
@@ -31,7 +33,6 @@ from catalyst.events.payload import carried
 from catalyst.forge import github_payloads as payloads
 from catalyst.forge.errors import BadPayload, BadSignature
 from catalyst.forge.protocol import Delivery, Headers, Ignored, Ping, Translation
-from pydantic import ValidationError
 
 SIGNATURE: Final = "x-hub-signature-256"
 SHA1_SIGNATURE: Final = "x-hub-signature"

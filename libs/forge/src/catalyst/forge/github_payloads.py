@@ -5,8 +5,9 @@ Field names are GitHub's, so that an error names what its sender can find.
 
 from typing import Annotated, Final, Literal
 
-from catalyst.events.catalogue import Positive, Sha
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from catalyst.events.catalogue import Positive, Sha
 
 
 class Payload(BaseModel):

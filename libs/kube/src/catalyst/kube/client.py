@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 from urllib.parse import urlencode
 
 import orjson
+
 from catalyst.kube.errors import Expired, KubeError, error_of
 from catalyst.kube.resources import Resource, resource_of
 from catalyst.kube.settings import KubeSettings

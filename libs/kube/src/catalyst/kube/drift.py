@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
+
 from catalyst.model.manifest import Manifest
 
 Fields = Mapping[str, Any]

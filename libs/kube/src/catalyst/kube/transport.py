@@ -12,10 +12,11 @@ from typing import Any
 
 import aiohttp
 import orjson
+from yarl import URL
+
 from catalyst.kube.auth import load_configuration, ssl_context
 from catalyst.kube.errors import KubeError, Unavailable, error_of
 from catalyst.kube.settings import KubeSettings
-from yarl import URL
 
 JSON = "application/json"
 _LINE_LIMIT = 8 * 1024 * 1024  # an object is at most 1.5 MB in etcd; a watch event is one line

@@ -6,6 +6,8 @@ node, or raise privileges.
 
 from typing import Annotated, Literal
 
+from pydantic import Field
+
 from catalyst.model.fields import (
     AbsolutePath,
     EnvName,
@@ -25,7 +27,6 @@ from catalyst.model.fields import (
     ruled,
 )
 from catalyst.model.resource import Spec
-from pydantic import Field
 
 _RESOURCE_KEYS = cel(
     "self.all(key, key in ['cpu', 'memory', 'ephemeral-storage'] || key.contains('/'))",

@@ -8,6 +8,8 @@ defaults: what env-controller writes is what is stored.
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import BaseModel
+
 from catalyst.model import labels
 from catalyst.model.environment import Environment
 from catalyst.model.fields import Json, cel
@@ -15,7 +17,6 @@ from catalyst.model.manifest import Manifest
 from catalyst.model.names import MAX_NAME, NAME_PATTERN
 from catalyst.model.project import Project
 from catalyst.model.resource import Resource
-from pydantic import BaseModel
 
 _NAME_RULE = cel(
     f"self.metadata.name.size() <= {MAX_NAME} && self.metadata.name.matches('{NAME_PATTERN}')",

@@ -6,6 +6,8 @@ It lives in the namespace `<team>--<project>` and runs in `<team>--<project>--<e
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal
 
+from pydantic import AwareDatetime, Field
+
 from catalyst.model.containers import EnvVar, ResourceRequirements
 from catalyst.model.fields import (
     NAMED_BY_COMPONENT,
@@ -25,7 +27,6 @@ from catalyst.model.fields import (
 )
 from catalyst.model.names import Identity
 from catalyst.model.resource import Condition, NamespaceRef, Resource, Spec, Status
-from pydantic import AwareDatetime, Field
 
 _Sentence = Annotated[str, Field(max_length=1024)]
 _LogEnd = Annotated[str, Field(max_length=8192)]

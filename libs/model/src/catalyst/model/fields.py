@@ -10,9 +10,10 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Annotated, Any, Final
 
-from catalyst.model.names import MAX_NAME, NAME_PATTERN
 from pydantic import AfterValidator, Field
 from pydantic.fields import FieldInfo
+
+from catalyst.model.names import MAX_NAME, NAME_PATTERN
 
 Json = dict[str, Any]
 

@@ -2,6 +2,8 @@
 
 from typing import Annotated, ClassVar, Literal
 
+from pydantic import Field
+
 from catalyst.model.containers import (
     ContainerPort,
     ContainerSettings,
@@ -34,7 +36,6 @@ from catalyst.model.fields import (
     unique,
 )
 from catalyst.model.resource import Condition, NamespaceRef, Resource, Spec, Status
-from pydantic import Field
 
 _QUOTA_KEYS = cel(
     "self.all(key, key.matches('^((requests|limits)[.](cpu|memory|ephemeral-storage)|requests[.]storage|pods|services|"

@@ -11,11 +11,12 @@ exactly what was given: no None, and no default that nobody chose (the API serve
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
 from catalyst.model import labels
 from catalyst.model.fields import ObjectName
 from catalyst.model.manifest import Manifest, Ref, ref_of
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
 
 _SHARED = ConfigDict(
     alias_generator=to_camel,

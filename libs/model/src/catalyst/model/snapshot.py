@@ -6,6 +6,8 @@ volatile: the same resource version gives the same snapshot.
 
 from collections.abc import Mapping
 
+from pydantic import AwareDatetime
+
 from catalyst.model.environment import (
     BuildQuestion,
     ComponentStatus,
@@ -20,7 +22,6 @@ from catalyst.model.environment import (
 from catalyst.model.names import Identity
 from catalyst.model.project import Project
 from catalyst.model.resource import Condition, NamespaceRef, Status
-from pydantic import AwareDatetime
 
 
 class SnapshotIdentity(Status):

@@ -3,12 +3,13 @@
 from typing import Any
 
 import orjson
-from catalyst.service.lifecycle import Lifecycle
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+
+from catalyst.service.lifecycle import Lifecycle
 
 
 def ops_app(life: Lifecycle, registry: CollectorRegistry) -> Starlette:

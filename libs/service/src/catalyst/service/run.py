@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TypeVar
 
 import structlog
 import uvloop
+
 from catalyst.service import logs
 from catalyst.service.http import serving
 from catalyst.service.lifecycle import Lifecycle

@@ -5,6 +5,9 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
+from opentelemetry import metrics
+from opentelemetry.metrics import CallbackOptions, Observation
+
 from catalyst.env_controller.config import Settings
 from catalyst.env_controller.core.world import FIELD_MANAGER
 from catalyst.env_controller.effects.cluster import Cluster
@@ -21,8 +24,6 @@ from catalyst.model.clock import Clock, utc_now
 from catalyst.model.points import Points, no_points
 from catalyst.service.lifecycle import Lifecycle
 from catalyst.service.run import run
-from opentelemetry import metrics
-from opentelemetry.metrics import CallbackOptions, Observation
 
 NAME = "env-controller"
 

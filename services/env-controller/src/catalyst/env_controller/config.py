@@ -5,10 +5,11 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Self
 
-from catalyst.env_controller.core.platform import Platform
-from catalyst.service.settings import ServiceSettings
 from pydantic import Field, model_validator
 from pydantic_settings import NoDecode
+
+from catalyst.env_controller.core.platform import Platform
+from catalyst.service.settings import ServiceSettings
 
 
 class Settings(ServiceSettings):

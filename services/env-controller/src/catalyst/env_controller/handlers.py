@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
+
 from catalyst.env_controller.core.merge import merge_patch
 from catalyst.env_controller.effects.cluster import Cluster
 from catalyst.env_controller.reconcile import Controller, EnvironmentKey, FactKey

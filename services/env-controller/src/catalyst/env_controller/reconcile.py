@@ -16,6 +16,9 @@ from functools import partial
 from typing import Any
 
 import structlog
+from opentelemetry import context, metrics, propagate, trace
+from pydantic import ValidationError
+
 from catalyst.env_controller.core import unreadable
 from catalyst.env_controller.core.environment import decide, refused_by_cluster
 from catalyst.env_controller.core.facts import fold_branch, fold_pull_request
@@ -44,8 +47,6 @@ from catalyst.model.names import (
 )
 from catalyst.model.project import Project
 from catalyst.model.snapshot import Snapshot, snapshot_of
-from opentelemetry import context, metrics, propagate, trace
-from pydantic import ValidationError
 
 log = structlog.get_logger()
 tracer = trace.get_tracer("catalyst.env_controller")

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from pydantic import TypeAdapter, ValidationError
+
 from catalyst.env_controller.core import triggers
 from catalyst.env_controller.core.facts import Branch, PullRequest
 from catalyst.env_controller.core.merge import merge_patch
@@ -24,7 +26,6 @@ from catalyst.model.manifest import Manifest
 from catalyst.model.names import branch_environment, project_namespace, pull_request_environment
 from catalyst.model.project import Project
 from catalyst.model.snapshot import Snapshot
-from pydantic import TypeAdapter, ValidationError
 
 _LONGEST_TITLE = 1024
 _STAYS_GONE = ("Expired", "Requested")

@@ -2,10 +2,11 @@
 
 from datetime import datetime
 
+from pydantic import ValidationError
+
 from catalyst.env_controller.core.conditions import with_condition
 from catalyst.model.manifest import Manifest
 from catalyst.model.resource import Condition
-from pydantic import ValidationError
 
 
 def status(manifest: Manifest, error: ValueError, now: datetime) -> Manifest:

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from pydantic import TypeAdapter
+
 from catalyst.env_controller.core.platform import Platform
 from catalyst.kube.drift import drifted
 from catalyst.model.environment import EnvironmentStatus
 from catalyst.model.manifest import Manifest, Ref
 from catalyst.model.project import Project, ProjectStatus
-from pydantic import TypeAdapter
 
 T = TypeVar("T")
 

@@ -11,12 +11,13 @@ from collections.abc import Awaitable, Iterable
 from catalyst.env_controller.core.acceptance import project_problem
 from catalyst.env_controller.core.platform import Platform
 from catalyst.env_controller.core.project import ProjectWorld
-from catalyst.env_controller.core.world import FIELD_MANAGER, Decision, Observed, Patch, World
+from catalyst.env_controller.core.world import Decision, Observed, Patch, World
 from catalyst.kube import resources
 from catalyst.kube.client import Kube
-from catalyst.kube.drift import Slim, drifted
+from catalyst.kube.drift import Slim
 from catalyst.kube.errors import AlreadyExists, Conflict, NotFound
 from catalyst.kube.reflector import Reflector
+from catalyst.kube.repair import repair
 from catalyst.model import labels
 from catalyst.model.environment import Environment
 from catalyst.model.manifest import Manifest, Ref, ref_of
@@ -198,12 +199,7 @@ class Cluster:
             self._learn(await self._writer.apply(manifest))
 
     async def _repair(self, manifest: Manifest) -> None:
-        answer = await self._writer.apply(manifest)
-        if drifted(answer["metadata"], FIELD_MANAGER, manifest):
-            version = answer["metadata"]["resourceVersion"]
-            metadata = {**manifest["metadata"], "resourceVersion": version}
-            answer = await self._writer.replace({**manifest, "metadata": metadata})
-        self._learn(answer)
+        self._learn(await repair(self._writer, manifest))
 
     async def _patch(self, patch: Patch) -> None:
         self._learn(await self._writer.patch(patch.ref, patch.body))

@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import AsyncIterator
 
 import structlog
+from opentelemetry import context, propagate
+
 from catalyst.env_controller.core.facts import BranchFact, PullRequestFact
 from catalyst.events.bus import Bus
 from catalyst.events.catalogue import BranchPushed, EnvironmentChanged, PullRequestChanged
@@ -14,7 +16,6 @@ from catalyst.model.clock import Clock
 from catalyst.model.environment import Phase
 from catalyst.model.names import Identity
 from catalyst.model.snapshot import Snapshot
-from opentelemetry import context, propagate
 
 log = structlog.get_logger()
 
