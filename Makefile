@@ -35,7 +35,8 @@ generate: python ## CRDs, schemas, AsyncAPI and reference from the models; examp
 dev: setup ## a whole installation on this machine, with an example pull request (ARGS=--once ends after it)
 	@$(PY) -m catalyst.local dev $(ARGS)
 
-lock: python ## resolve requirements.in into requirements.lock: exact, hashed, without hosts (ARGS=--upgrade)
+lock: ## resolve requirements.in into requirements.lock: exact, hashed, without hosts (ARGS=--upgrade)
+	@tools/setup --python --before-lock
 	@.venv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		--quiet --output-file requirements.lock $(ARGS) requirements.in
 	@! grep -nE '^ *--(index|extra|find)|://' requirements.lock || { echo 'requirements.lock names a host' >&2; exit 1; }
