@@ -2,13 +2,13 @@
 
 import asyncio
 import signal
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from nats.aio.client import Client
 
-from catalyst.events import replaying
+from catalyst.events import catalogue, replaying
 from catalyst.events.binding import encode
 from catalyst.events.bus import Bus, Stored
 from catalyst.events.errors import Reject, Unread
@@ -190,3 +190,18 @@ async def test_who_may_not_replay_is_told(bus_of: Any, monkeypatch: Any) -> None
     bus: Bus = await bus_of("env-controller", publish_timeout=0.2)
     with pytest.raises(Unread, match="replay of EVENTS does not get on"):
         await anext(bus.replay(EVENTS, ">"))
+
+
+async def test_the_last_word_about_an_environment_leaves_state_by_itself(
+    controller: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogue, "GONE_KEPT", timedelta(seconds=1))
+    alive, gone = changed(environment="alive"), changed(environment="gone", phase="Gone")
+    for event in (alive, gone):
+        await controller.publish(event)
+    async with asyncio.timeout(10):
+        while await controller.state(gone.subject) is None or await controller.state(alive.subject) is None:
+            await asyncio.sleep(0.02)
+        while await controller.state(gone.subject) is not None:
+            await asyncio.sleep(0.1)
+    assert await controller.state(alive.subject) is not None

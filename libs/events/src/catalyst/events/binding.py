@@ -30,6 +30,7 @@ from catalyst.events.subjects import InvalidSubject
 CONTENT_TYPE: Final = JSONFormat.CONTENT_TYPE
 """`application/cloudevents+json`"""
 MESSAGE_ID: Final = "Nats-Msg-Id"
+TTL: Final = "Nats-TTL"
 TRACEPARENT: Final = "traceparent"
 _REQUIRED: Final = ("specversion", "id", "source", "type", "time")
 _SHOWN_ERRORS: Final = 3
@@ -79,6 +80,8 @@ def encode(event: Event) -> tuple[bytes, dict[str, str]]:
     headers = {MESSAGE_ID: event.message_id, "content-type": CONTENT_TYPE}
     if event.traceparent is not None:
         headers[TRACEPARENT] = event.traceparent
+    if (kept := event.data.kept()) is not None:
+        headers[TTL] = f"{int(kept.total_seconds())}s"
     try:
         return _FORMAT.write(CloudEvent(attributes, data_document(event.data))), headers
     except (BaseCloudEventException, TypeError) as exc:  # orjson's encoding errors are TypeErrors

@@ -18,6 +18,7 @@ the data, so an event cannot be filed under another environment than the one it 
 """
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
@@ -25,10 +26,13 @@ from pydantic.alias_generators import to_camel
 
 from catalyst.events import subjects
 from catalyst.events.payload import Omitted, Verbatim
+from catalyst.model.environment import Phase
 from catalyst.model.names import Identity
 from catalyst.model.snapshot import Snapshot
 
 PREFIX: Final = "dev.catalyst."
+GONE_KEPT: Final = timedelta(days=90)
+"""STATE has no age; the last word about an environment leaves it after this time."""
 SCHEMA_BASE: Final = "https://catalyst.dev/schemas/"
 
 Sha = Annotated[str, Field(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$", description="A git object id, SHA-1 or SHA-256.")]
@@ -63,6 +67,10 @@ class Data(Part):
     def schema_file(cls) -> str:
         """The schema's file name: `scm.pull_request.changed.v1.json`."""
         return f"{cls.TYPE.removeprefix(PREFIX)}.json"
+
+    def kept(self) -> timedelta | None:
+        """How long it is kept; None: as long as its stream keeps everything."""
+        return None
 
     def nats_subject(self) -> str:
         """Where the event is published."""
@@ -242,6 +250,9 @@ class EnvironmentChanged(Data):
     WRITERS = ("env-controller",)
 
     snapshot: Snapshot
+
+    def kept(self) -> timedelta | None:
+        return GONE_KEPT if self.snapshot.phase == Phase.GONE else None
 
     def nats_subject(self) -> str:
         return subjects.environment_subject(self.snapshot.key, "environment", "changed")

@@ -164,11 +164,12 @@ def streams(budget: Budget | None = None) -> tuple[StreamConfig, ...]:
 
     return (
         stream(SCM, budget.scm, "Facts from forges", ["scm.>"]),
-        stream(EVENTS, budget.events, "News about environments", ["env.>"]),
+        stream(EVENTS, budget.events, "News about environments", ["env.>"]).evolve(allow_msg_ttl=True),
         stream(STATE, budget.state, "The last snapshot of every environment").evolve(
             sources=[StreamSource(name=EVENTS, filter_subject=STATE_FILTER)],
             max_msgs_per_subject=1,
             max_age=0,
+            allow_msg_ttl=True,  # a `Gone` snapshot carries its own end
         ),
         stream(AUDIT, budget.audit, "One record per operation by a principal", ["audit.>"]).evolve(
             max_age=0, deny_delete=True, deny_purge=True
