@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from makers import GRANTS, PLATFORM, merged, stored
+
 from catalyst.env_controller.core.environment import decide
 from catalyst.env_controller.core.platform import Platform
 from catalyst.env_controller.core.world import Decision, Observed, Patch, World, object_key
@@ -15,7 +17,6 @@ from catalyst.model import labels
 from catalyst.model.environment import Environment
 from catalyst.model.manifest import Manifest, Ref, ref_of
 from catalyst.model.project import Project
-from makers import GRANTS, PLATFORM, merged, stored
 
 MOST_ROUNDS = 60
 
