@@ -355,7 +355,8 @@ def test_a_head_that_git_could_misread_is_left_out_and_the_commit_decides(ref: s
     ],
 )
 def test_hostile_text(field: str, value: str, kept: str | None) -> None:
-    made = created(asked(**{field: value}))
+    state: dict[str, Any] = {field: value}
+    made = created(asked(**state))
     Environment.parse(made)
     assert made["spec"]["source"]["pullRequest"].get(field) == kept
     if field == "author":
