@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 from nats.js.api import ConsumerInfo
+from opentelemetry import context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from catalyst.events.applying import apply
 from catalyst.events.binding import encode
@@ -22,8 +25,9 @@ from catalyst.events.errors import Oversized, Reject, Retry, Unpublished, Unreac
 from catalyst.events.examples import NOW, changed, pull_request
 from catalyst.events.reading import messages
 from catalyst.events.topology import DEAD, ENV_CONTROLLER_SCM, SCM
+from catalyst.events.users import inbox_prefix
 
-QUICK = replace(ENV_CONTROLLER_SCM, backoff=(0.9, 0.9, 0.9, 0.9))
+QUICK = replace(ENV_CONTROLLER_SCM, backoff=(0.9, 0.9, 0.9, 0.9), unhurried=False)
 
 
 async def until(condition: Callable[[], Any], within: float = 10.0) -> None:
@@ -565,3 +569,23 @@ async def test_applying_the_topology_again_does_not_disturb_a_consumer(
     await apply(operator.jetstream(), dry=True)
     await ingest.publish(pull_request(delivery="2"))
     await until(lambda: handling.ids == ["1", "2"])
+
+
+@pytest.mark.parametrize("spans", [True, False])
+async def test_a_trace_is_handed_on_whether_or_not_spans_are_recorded(
+    server: Any, controller: Bus, spans: bool
+) -> None:
+    """Inside a trace both go on with it; outside, a process that records nothing begins one all the same."""
+    settings = BusSettings(server.url, server.seed("webhook-ingest"), inbox_prefix("webhook-ingest"))
+    bus = await Bus.connect(settings, name="traced", clock=lambda: NOW, spans=spans)
+    parent = f"00-{'ab' * 16}-{'cd' * 8}-00"
+    token = context.attach(TraceContextTextMapPropagator().extract({"traceparent": parent}))
+    try:
+        await bus.publish(pull_request(1))
+    finally:
+        context.detach(token)
+    await bus.publish(pull_request(2, "d-2"))
+    await bus.drain()
+    inside, outside = [(await controller.facts(pull_request(number).subject))[0].event() for number in (1, 2)]
+    assert (inside.traceparent or "").split("-")[1] == "ab" * 16
+    assert spans or re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-00", outside.traceparent or "")

@@ -64,13 +64,16 @@ class BusSettings:
 class Bus:
     """One connection to NATS. Made by `Bus.connect`, ended by `drain`."""
 
-    def __init__(self, settings: BusSettings, client: Client, *, name: str, clock: Clock, points: Points) -> None:
+    def __init__(
+        self, settings: BusSettings, client: Client, *, name: str, clock: Clock, points: Points, spans: bool
+    ) -> None:
         self._settings = settings
         self._client = client
         self._jetstream = client.jetstream(timeout=settings.publish_timeout)
         self._name = name
         self._clock = clock
         self._points = points
+        self._spans = spans
         self._consumptions: set[Consumption] = set()
         self._refusals: dict[str, str] = {}
         """Subject, in lower case as the client reports it → why it may not be published."""
@@ -88,9 +91,10 @@ class Bus:
         clock: Clock,
         points: Points = no_points,
         on_closed: Callable[[], Awaitable[None]] | None = None,
+        spans: bool = True,
     ) -> Self:
         """Connects as `name`. `on_closed` is awaited when the connection is lost for good, which a drain is not: the
-        process had better end.
+        process had better end. `spans`: False when nobody records them; trace ids are handed on all the same.
 
         Raises:
             Unreachable: no connection within `connect_patience`, with the last reason.
@@ -101,7 +105,7 @@ class Bus:
             except (OSError, ValueError) as exc:
                 raise Unreachable(f"no key to connect to {settings.url} as {name}: {exc}") from exc
         client = Client()
-        bus = cls(settings, client, name=name, clock=clock, points=points)
+        bus = cls(settings, client, name=name, clock=clock, points=points, spans=spans)
         reasons: list[str] = []
 
         async def closed() -> None:
@@ -161,14 +165,11 @@ class Bus:
             Oversized: larger than the server takes.
             Reject: the event cannot be written.
         """
-        with tracing.publishing(event) as traced:
-            body, headers = encode(traced)
-            size = len(body) + sum(len(name) + len(value) + 4 for name, value in headers.items()) + 12
-            if size > self._client.max_payload:
-                raise Oversized(
-                    f"{event.type} {event.id} has {size} bytes with headers, the bus takes {self._client.max_payload}"
-                )
-            published = await self._stored(event.subject, body, headers)
+        if self._spans:
+            with tracing.publishing(event) as traced:
+                published = await self._sent(traced)
+        else:
+            published = await self._sent(tracing.carried_on(event))
         await self._points(f"bus.published:{event.data.short_type()}")
         return published
 
@@ -240,6 +241,15 @@ class Bus:
             await self._client.drain()
         else:
             await self._client.close()
+
+    async def _sent(self, event: Event) -> Published:
+        body, headers = encode(event)
+        size = len(body) + sum(len(name) + len(value) + 4 for name, value in headers.items()) + 12
+        if size > self._client.max_payload:
+            raise Oversized(
+                f"{event.type} {event.id} has {size} bytes with headers, the bus takes {self._client.max_payload}"
+            )
+        return await self._stored(event.subject, body, headers)
 
     async def _stored(self, subject: str, body: bytes, headers: dict[str, str]) -> Published:
         loop = asyncio.get_running_loop()

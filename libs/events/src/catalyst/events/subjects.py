@@ -12,6 +12,7 @@ wildcards in names can neither split a subject nor widen a filter.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 from urllib.parse import quote, unquote
 
@@ -61,6 +62,7 @@ class DeadSubject:
 Subject = ScmSubject | EnvironmentSubject | AuditSubject | DeadSubject
 
 
+@lru_cache(maxsize=4096)
 def escape(text: str) -> str:
     """One token for any non-empty text. Raises `InvalidSubject` for "" and for lone surrogates."""
     if not text:

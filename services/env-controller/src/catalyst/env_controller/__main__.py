@@ -24,6 +24,7 @@ from catalyst.model.clock import Clock, utc_now
 from catalyst.model.points import Points, no_points
 from catalyst.service.lifecycle import Lifecycle
 from catalyst.service.run import run
+from catalyst.service.telemetry import exporting
 
 NAME = "env-controller"
 
@@ -35,6 +36,7 @@ async def main(settings: Settings, life: Lifecycle, *, clock: Clock = utc_now, p
         clock=clock,
         points=points,
         on_closed=_crash(life, "the connection to NATS is closed for good"),
+        spans=exporting(),
     )
     kube = await Kube.connect(
         KubeSettings(kubeconfig=settings.kubeconfig, in_flight=settings.in_flight),

@@ -22,7 +22,7 @@ async def main(settings: Settings, life: Lifecycle, *, points: Points = no_point
         life.crash(ConnectionError("the connection to the bus is closed for good"))
 
     bus_settings = BusSettings(settings.nats_url, settings.nats_seed_file, inbox_prefix=inbox_prefix(NAME))
-    bus = await Bus.connect(bus_settings, name=NAME, clock=utc_now, points=points, on_closed=lost)
+    bus = await Bus.connect(bus_settings, name=NAME, clock=utc_now, points=points, on_closed=lost, spans=exporting())
     life.add_check("bus", lambda: "; ".join(bus.problems()) or None)
     try:
         door = app(secrets=settings.secrets(), publisher=bus, clock=utc_now, tracing=exporting())
