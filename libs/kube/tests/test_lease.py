@@ -349,3 +349,29 @@ def test_shards_are_stable_even_and_named_with_their_count() -> None:
     assert (lease_name("env", 0, 1), lease_name("env", 2, 4)) == ("env", "env-2-of-4")
     with pytest.raises(ValueError, match="expected at least 1"):
         shard_of("x", 0)
+
+
+async def test_the_right_to_write_counts_from_when_the_renewal_was_sent(
+    settings: KubeSettings, namespace: str, until: Until, running: Any
+) -> None:
+    """A renewal whose answer is slow: others saw it when it was sent, so from then on they count, too."""
+    slow, sent = 0.5, []
+
+    async def point(name: str) -> None:
+        if name == "kube.before:replace:Lease":
+            if sent:
+                await asyncio.Event().wait()  # only one renewal gets through
+            sent.append(time.monotonic())
+        elif name == "kube.after:replace:Lease":
+            await asyncio.sleep(slow)
+
+    async with await Kube.connect(settings, field_manager="x", request_timeout=REQUEST_TIMEOUT, points=point) as kube:
+        reign, elector = Reign(), Elector(kube, namespace, "lease", "only", **TIMES)
+        async with running(elector.run(reign.lead)):
+            await until(lambda: len(sent) == 1)
+            await asyncio.sleep(slow + 0.05)
+            assert elector.valid()
+            await until(lambda: not elector.valid())
+            lasted = time.monotonic() - sent[0]
+    room = DURATION * 0.95 - REQUEST_TIMEOUT
+    assert lasted < min(RENEW_DEADLINE, room) + slow / 2
