@@ -1,0 +1,83 @@
+"""Settings: what is missing or wrong names its variable and what was expected."""
+
+from pathlib import Path
+
+import pytest
+
+from catalyst.env_controller.config import Settings
+from catalyst.env_controller.core.platform import Platform
+from catalyst.service.settings import BadSettings, load
+
+GIVEN = {"CATALYST_NATS_URL": "nats://nats:4222", "CATALYST_NATS_SEED_FILE": "/run/seed"}
+
+
+@pytest.fixture
+def environ(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Exactly what is required."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"CATALYST_{name.upper()}", raising=False)
+    for name, value in GIVEN.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+def test_what_is_required_is_enough(environ: pytest.MonkeyPatch) -> None:
+    found = load(Settings)
+    assert (found.nats_url, found.nats_seed_file) == ("nats://nats:4222", Path("/run/seed"))
+    assert found.platform == Platform()
+    assert found.kubeconfig is None
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_what_is_missing_is_named(environ: pytest.MonkeyPatch, name: str) -> None:
+    environ.delenv(name)
+    with pytest.raises(BadSettings, match=rf"^{name} is missing; expected: "):
+        load(Settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CATALYST_LEASE_SECONDS", "0"),
+        ("CATALYST_LEASE_SECONDS", "soon"),
+        ("CATALYST_WORKERS", "0"),
+        ("CATALYST_WORKERS", "65"),
+        ("CATALYST_IN_FLIGHT", "-1"),
+        ("CATALYST_RESYNC_SECONDS", "0"),
+        ("CATALYST_USER_NAMESPACES", "perhaps"),
+        ("CATALYST_OPS_PORT", "70000"),
+        ("CATALYST_LOG_LEVEL", "loud"),
+    ],
+)
+def test_what_is_wrong_is_named(environ: pytest.MonkeyPatch, name: str, value: str) -> None:
+    environ.setenv(name, value)
+    with pytest.raises(BadSettings, match=rf"^{name} is wrong \(.+\); expected: "):
+        load(Settings)
+
+
+@pytest.mark.parametrize("value", ["10.0.0.0", "10.0.0.1/8", "10.0.0.0/8,nonsense", "10.0.0.0/8;10.1.0.0/16"])
+def test_protected_networks_must_be_networks(environ: pytest.MonkeyPatch, value: str) -> None:
+    environ.setenv("CATALYST_PROTECTED_NETWORKS", value)
+    if value == "10.0.0.0":
+        assert load(Settings).protected_networks == ("10.0.0.0",)
+        return
+    with pytest.raises(BadSettings, match="CATALYST_PROTECTED_NETWORKS.*expected CIDRs such as 10.0.0.0/8"):
+        load(Settings)
+
+
+def test_protected_networks_are_split_at_commas(environ: pytest.MonkeyPatch) -> None:
+    environ.setenv("CATALYST_PROTECTED_NETWORKS", "10.96.0.0/12, 2001:db8::/32,")
+    assert load(Settings).platform.protected_networks == ("10.96.0.0/12", "2001:db8::/32")
+
+
+def test_what_is_given_reaches_the_platform(environ: pytest.MonkeyPatch) -> None:
+    environ.setenv("CATALYST_ZONE", "preview.example.org")
+    environ.setenv("CATALYST_SYSTEM_NAMESPACE", "platform")
+    environ.setenv("CATALYST_USER_NAMESPACES", "false")
+    environ.setenv("CATALYST_POD_SECURITY_VERSION", "v1.37")
+    assert load(Settings).platform == Platform(
+        zone="preview.example.org",
+        system_namespace="platform",
+        user_namespaces=False,
+        pod_security_version="v1.37",
+    )
