@@ -32,7 +32,7 @@ generate: python ## CRDs, schemas, AsyncAPI and reference from the models; examp
 	@$(PY) tools/fetch_asyncapi.py
 	@$(PY) tools/generate.py
 
-dev: setup ## a whole installation on this machine, with an example pull request (ARGS=--once ends after it)
+dev: python ## a whole installation on this machine, with an example pull request (ARGS=--once ends after it)
 	@$(PY) -m catalyst.local dev $(ARGS)
 
 lock: ## resolve requirements.in into requirements.lock: exact, hashed, without hosts (ARGS=--upgrade)
