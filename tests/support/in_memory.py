@@ -81,7 +81,7 @@ class MemoryKube:
         end = asyncio.get_running_loop().time() + seconds
         while True:
             while seen < len(self.log):
-                _, type_, item = self.log[seen]
+                type_, item = self.log[seen][1:]
                 seen += 1
                 if item["kind"] == resource.kind and _carries(item, label_selector):
                     yield WatchEvent(cast(Any, type_), copy.deepcopy(item))
@@ -236,7 +236,7 @@ class MemoryBus:
         return [subject for subject in self.stored if subject.startswith(filter_.removesuffix(">"))]
 
     async def state(self, subject: str) -> Stored | None:
-        return self.stored.get(subject, [None])[-1]  # type: ignore[list-item]
+        return self.stored.get(subject, [None])[-1]
 
     async def states(self) -> AsyncIterator[Stored]:
         for kept in [line[-1] for line in self.stored.values() if line[-1].subject.endswith(".environment.changed")]:

@@ -73,7 +73,7 @@ def test_expiry_is_recorded_as_evidence_at_its_time(seconds: int, expired: bool)
 
 
 TERMINATING = World(PLATFORM, project(), GRANTS, stored(baseline.namespace(subject()), "u", terminating=True))
-HELD = {"hold": {"reason": "Draft", "message": "This is a draft."}}
+HELD: dict[str, Any] = {"hold": {"reason": "Draft", "message": "This is a draft."}}
 
 
 @pytest.mark.parametrize(

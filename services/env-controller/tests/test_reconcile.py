@@ -22,7 +22,7 @@ WORKLOAD = ("Namespace", "", "acme--shop--pr-42")
 
 def fact(delivery: str, second: int = 0, **fields: Any) -> Any:
     head = {"ref": "basket", "sha": fields.pop("head", A), "repository": "Acme/Shop"}
-    times = {"created_at": EPOCH, "updated_at": EPOCH + timedelta(seconds=second)}
+    times: dict[str, Any] = {"created_at": EPOCH, "updated_at": EPOCH + timedelta(seconds=second)}
     return examples.pull_request(delivery=delivery, head=head, **times, **fields)
 
 
@@ -244,7 +244,7 @@ def test_a_thousand_keys_of_one_project_do_not_hold_up_another() -> None:
 
 
 def _is_first_status(item: Manifest) -> bool:
-    return item["kind"] == "Environment" and item.get("status", {}).get("phase") == "Waiting"
+    return bool(item["kind"] == "Environment" and item.get("status", {}).get("phase") == "Waiting")
 
 
 def test_a_restart_writes_and_says_nothing() -> None:
