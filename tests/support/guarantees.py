@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -19,6 +20,7 @@ import httpx
 from faulted import Rule
 from processes import Faulted, process
 from stage import Operator, Stage, operating
+from wire import own_kubeconfig
 
 from catalyst.env_controller.core.facts import PullRequestFact, fold_pull_request
 from catalyst.events.catalogue import PullRequestChanged
@@ -398,3 +400,110 @@ def quick(installation: Installation, folder: Path, *rules: Rule, plant: str = "
     return process(
         "env-controller", installation, folder, *rules, plant=plant, name=name, lease_seconds=QUICK_LEASE
     )
+
+
+# Two controllers
+
+
+@dataclass(slots=True)
+class Pair:
+    """Two env-controllers: `first` leads, `second` stands by. `credential`: by which the audit log knows the first."""
+
+    scene: Scene
+    first: Faulted
+    second: Faulted
+    credential: str
+
+    def versions(self) -> dict[str, str]:
+        """uid → resourceVersion of all that is the team's."""
+        admin, team = self.scene.stage.installation.admin, self.scene.stage.team
+        paths = [
+            "/api/v1/namespaces",
+            *(f"/api/v1/{kind}" for kind in ("resourcequotas", "limitranges", "serviceaccounts")),
+            "/apis/networking.k8s.io/v1/networkpolicies",
+            *(f"/apis/rbac.authorization.k8s.io/v1/{kind}" for kind in ("roles", "rolebindings")),
+            *(f"/apis/catalyst.dev/v1alpha1/{kind}" for kind in ("environments", "projects")),
+        ]
+        items = [item["metadata"] for path in paths for item in admin.get(path).raise_for_status().json()["items"]]
+        mine = [one for one in items if one.get("namespace", one["name"]).startswith(f"{team}--")]
+        return {one["uid"]: one["resourceVersion"] for one in mine}
+
+    def written_by_first(self, mark: int) -> list[tuple[int, str, str, str]]:
+        """(status, verb, resource, name) of the writes that came from the first since `mark`."""
+        with self.scene.stage.installation.control_plane.audit_log.open("rb") as log:
+            log.seek(mark)
+            events = [json.loads(line) for line in log.read().split(b"\n")[:-1]]
+        return [
+            (event["responseStatus"]["code"], event["verb"], ref["resource"], ref.get("name", ""))
+            for event in events
+            if (ref := event.get("objectRef"))
+            and self.credential in event["user"].get("extra", {}).get("authentication.kubernetes.io/credential-id", ())
+        ]
+
+
+@asynccontextmanager
+async def two_controllers(
+    installation: Installation, folder: Path, *rules: Rule, plant: str = "", lease: float = QUICK_LEASE, port: int = 0
+) -> AsyncIterator[Pair]:
+    """The rules, the bug, and the way to the API server by another port are the first one's. A Project is there."""
+    original = installation.kubeconfig("env-controller")
+    kubeconfig, credential = own_kubeconfig(original, folder / "first.kubeconfig", port=port or None)
+    first = process(
+        "env-controller", installation, folder, *rules,
+        plant=plant, name="first", lease_seconds=lease, kubeconfig=kubeconfig,
+    )  # fmt: skip
+    second = process("env-controller", installation, folder, name="second", lease_seconds=lease)
+    async with scene(installation, process("webhook-ingest", installation, folder), first) as on:
+        stage = on.stage
+        await on.until(lambda: leader(installation) == "first", "the first leads", within=30)
+        stage.grant()
+        stage.project()
+        await on.until(lambda: stage.project_condition("Ready").get("status") == "True", "the Project is ready")
+        on.controllers.append(second)
+        second.part.start()
+        try:
+            await stage.until_async(lambda: is_ready(second), "the second is ready", within=PROCESS_BOOT)
+            yield Pair(on, first, second, credential)
+        finally:
+            for one in (second, first):
+                await asyncio.to_thread(one.part.stop)
+
+
+async def woken_leader_changes_nothing(
+    installation: Installation, folder: Path, point: str, phase: str, plant: str = ""
+) -> None:
+    """The leader freezes right before a write; the next one leads and writes; the first wakes: nothing it still
+    sends has an effect, and it steps down without crashing.
+    """
+    rule = Rule(point, "freeze", phase=phase)
+    async with two_controllers(installation, folder, rule, plant=plant) as pair:
+        on, stage = pair.scene, pair.scene.stage
+        on.phase("opened")
+        await on.sender.deliver(stage.pull_request(1, sha="a" * 40))
+        if phase == "closed":
+            await on.until(lambda: stage.phase("pr-1") == "Provisioned", "provisioned")
+            await on.quiet()
+            on.phase("closed")
+            await on.sender.deliver(stage.pull_request(1, action="closed", state="closed", sha="a" * 40))
+        await on.until(pair.first.faults, "the first freezes")
+        await on.until(lambda: leader(installation) == "second", "the second leads", within=20)
+        await converges(on, {"pr-1": None if phase == "closed" else "a" * 40})
+        await on.quiet()
+        before, mark = pair.versions(), stage.installation.audit.marker()
+
+        pair.first.part.thaw()
+        await on.until(lambda: pair.first.said("lease lost"), "the first notices", within=20)
+        await on.sender.deliver(stage.pull_request(2, sha="c" * 40))
+        await on.until(lambda: stage.phase("pr-2") == "Provisioned", "the second goes on")
+        written = [one for one in pair.written_by_first(mark) if one[0] < httpx.codes.BAD_REQUEST]
+        assert written == [], "the first wrote after the second had"
+        after = pair.versions()
+        assert {uid: after.get(uid) for uid in before} == before, "something of the old was changed"
+        assert await is_alive(pair.first), "it crashed"
+        assert leader(installation) == "second"
+
+
+async def is_alive(service: Faulted) -> bool:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        answer = await client.get(f"{service.ops}/healthz")
+    return service.part.pid is not None and answer.status_code == httpx.codes.OK

@@ -30,6 +30,7 @@ from catalyst.model.points import Points, no_points
 
 logger = logging.getLogger(__name__)
 
+_GRACE = 1.0  # seconds that a leading task gets to end at the least, though another may lead: its fence is shut
 _DRIFT = 0.05  # two clocks may run apart by this share of a duration before fencing by time would fail
 
 
@@ -195,8 +196,10 @@ class Elector:
         return True
 
     async def _stopped(self, leading: asyncio.Task[None]) -> None:
-        """Cancels the leading task and waits for its end, at most until somebody else may lead."""
-        patience = max(0.0, self._renewed_at + self._duration - self._clock())
+        """Cancels the leading task and waits for its end, at most until somebody else may lead; in a process that was
+        frozen until long after that, for a moment.
+        """
+        patience = max(_GRACE, self._renewed_at + self._duration - self._clock())
         leading.cancel()
         await asyncio.wait({leading}, timeout=patience)
         if not leading.done():
