@@ -124,7 +124,7 @@ def test_whoever_waits_hands_its_message_back_when_leadership_ends() -> None:
         assert not handling.done()
         await found.stop()
         with pytest.raises(Retry) as back:
-            await handling
+            await asyncio.wait_for(handling, 60)
         assert (back.value.reason, back.value.after) == (
             "this replica does not lead any more",
             timedelta(seconds=1),
