@@ -20,6 +20,7 @@ from catalyst.kube.errors import Expired, KubeError, error_of
 from catalyst.kube.resources import Resource, resource_of
 from catalyst.kube.settings import KubeSettings
 from catalyst.kube.transport import JSON, Request, Transport
+from catalyst.kube.turns import Turns
 from catalyst.model.manifest import Manifest, Ref
 from catalyst.model.points import Points, no_points
 
@@ -77,7 +78,7 @@ class Kube:
         fence: Fence = no_fence,
         points: Points = no_points,
         request_timeout: float = 5.0,
-        slots: asyncio.Semaphore | None = None,
+        slots: Turns | None = None,
     ) -> None:
         self._transport = transport
         self._fence = fence
@@ -106,7 +107,7 @@ class Kube:
             fence=fence,
             points=points,
             request_timeout=request_timeout,
-            slots=asyncio.Semaphore(settings.in_flight),
+            slots=Turns(settings.in_flight),
         )
 
     def fenced(self, fence: Fence) -> Kube:

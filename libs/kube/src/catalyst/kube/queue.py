@@ -19,6 +19,8 @@ from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from catalyst.kube.turns import urgency
+
 logger = logging.getLogger(__name__)
 
 K = TypeVar("K", bound=Hashable)
@@ -269,6 +271,7 @@ class Queue(Generic[K]):
 
     async def _process(self, worker: Callable[[K], Awaitable[None]], key: K) -> None:
         failures = self.failures(key)
+        urgency.set(self._processing[key])  # its requests keep the key's place among others' requests
         try:
             await worker(key)
         except Exception as error:  # noqa: BLE001 (reported and retried, never swallowed)
