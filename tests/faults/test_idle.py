@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 
 import httpx
-from catalyst.local.installation import Installation
 from guarantees import PROCESS_BOOT, is_ready, present, scene
 from processes import Faulted, process
+
+from catalyst.local.installation import Installation
 
 ENVIRONMENTS = 20
 

@@ -10,10 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
-from catalyst.local.installation import Installation
 from faulted import Rule
-from guarantees import converges, is_alive, leader, two_controllers, woken_leader_changes_nothing
+from guarantees import converges, is_alive, is_ready, leader, two_controllers, woken_leader_changes_nothing
+from stage import Stage
 from wire import wire
+
+from catalyst.local.installation import Installation
 
 PRODUCTION = 10.0
 TAKEOVER = 20.0
@@ -59,17 +61,11 @@ async def test_cut_off_from_the_api_server(installation: Installation, tmp_path:
         await on.quiet()
         before, mark = pair.versions(), stage.installation.audit.marker()
         line.release()
-        await on.stage.until_async(lambda: _is_ready_again(pair.first), "the first sees again", within=30)
+        await on.stage.until_async(lambda: is_ready(pair.first), "the first sees again", within=30)
         assert [one for one in pair.written_by_first(mark) if one[0] < 400] == []
         assert pair.versions() == before
         await asyncio.to_thread(pair.second.part.stop)
         await on.until(lambda: leader(installation) == "first", "the first leads again", within=TAKEOVER)
-
-
-async def _is_ready_again(service: object) -> bool:
-    from guarantees import is_ready
-
-    return await is_ready(service)  # type: ignore[arg-type]
 
 
 POINTS = [
@@ -85,7 +81,8 @@ POINTS = [
 
 
 @pytest.mark.parametrize(
-    ("phase", "point"), [pytest.param(*p, marks=[] if index < 2 else pytest.mark.full) for index, p in enumerate(POINTS)]
+    ("phase", "point"),
+    [pytest.param(*p, marks=[] if index < 2 else pytest.mark.full) for index, p in enumerate(POINTS)],
 )
 async def test_frozen(phase: str, point: str, installation: Installation, tmp_path: Path) -> None:
     await woken_leader_changes_nothing(installation, tmp_path, point, phase)
@@ -121,7 +118,7 @@ async def test_a_request_that_arrives_late(point: str, installation: Installatio
         assert await is_alive(pair.first)
 
 
-def _pods(stage: object) -> str:
-    quota = stage.object("ResourceQuota", "pr-1", "environment")  # type: ignore[attr-defined]
+def _pods(stage: Stage) -> str:
+    quota = stage.object("ResourceQuota", "pr-1", "environment")
     pods: str = quota["spec"]["hard"]["pods"]
     return pods

@@ -7,9 +7,10 @@ import random
 from pathlib import Path
 
 from bursts import disturbed, history
-from catalyst.local.installation import Installation
 from guarantees import converges, nothing_acknowledged_is_lost, quick, scene, wanted
 from processes import process
+
+from catalyst.local.installation import Installation
 
 PULL_REQUESTS = 100
 MOST = 6

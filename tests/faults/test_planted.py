@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from catalyst.local.installation import Installation
 from faulted import Rule
 from guarantees import (
     Scene,
@@ -20,6 +19,8 @@ from guarantees import (
     woken_leader_changes_nothing,
 )
 from processes import process
+
+from catalyst.local.installation import Installation
 
 Check = Callable[[Installation, Path, str], Awaitable[None]]
 

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 from bursts import disturbed, history
-from catalyst.local.installation import Installation
 from guarantees import PROCESS_BOOT, Scene, converges, is_ready, nothing_acknowledged_is_lost, scene, wanted
 from processes import process
+
+from catalyst.local.installation import Installation
 
 PULL_REQUESTS = 40
 CONVERGED = 60.0

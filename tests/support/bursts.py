@@ -1,4 +1,4 @@
-"""Histories of pull requests as a forge tells them: out of order, twice, many at once. Drawn from a given randomness."""
+"""Histories of pull requests as a forge tells them: many at once, out of order, twice."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class Points:
             case "freeze":
                 os.kill(os.getpid(), signal.SIGSTOP)
             case "hold":
-                while not release_file(self._log).exists():  # noqa: ASYNC110 - another process makes it
+                while not release_file(self._log).exists():
                     await asyncio.sleep(0.01)
             case "error" if point.startswith("bus."):
                 raise Unpublished(f"{point}: the bus does not answer")

@@ -6,6 +6,7 @@ Every check raises AssertionError when its guarantee is broken.
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import json
 import signal
@@ -27,6 +28,7 @@ from catalyst.events.catalogue import PullRequestChanged
 from catalyst.forge import GitHub
 from catalyst.forge.protocol import Delivery
 from catalyst.local.installation import Installation
+from catalyst.model import labels
 
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/catalyst-system/leases/env-controller"
 QUICK_LEASE = 3.0
@@ -124,7 +126,8 @@ async def scene(installation: Installation, ingest: Faulted, *controllers: Fault
             stage = Stage(installation, ingest.url, operator)
             made = Scene(stage, Sender(stage), operator, ingest, list(controllers))
             for service in services:
-                await stage.until_async(lambda service=service: is_ready(service), f"{service.part.name} is ready", within=PROCESS_BOOT)  # type: ignore[misc]
+                what = f"{service.part.name} is ready"
+                await stage.until_async(functools.partial(is_ready, service), what, within=PROCESS_BOOT)
             made.dead = await made.dead_letters()
             yield made
     finally:
@@ -178,7 +181,7 @@ def effect(line: str) -> str:
     """`<phase> <point>` for a point where something has just changed in the world or is about to be acknowledged; of
     the lease's renewal without a phase, as it goes on all the time. Empty for every other point.
     """
-    phase, _, point = line.partition(" ")
+    point = line.partition(" ")[2]
     kind, *rest = point.split(":")
     if kind == "kube.after" and rest[0] in _WRITES and rest[1] != "Lease":
         return line
@@ -319,7 +322,10 @@ async def anothers_namespace_is_spared(scene: Scene) -> None:
     name = f"{stage.team}--shop--pr-1"
     stage.delete(f"/api/v1/namespaces/{name}")
     await scene.until(lambda: stage.namespace("pr-1") is None, "the old namespace is gone")
-    stage.installation.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    # Labelled as another life's: of one without such a label the admission policy would take care.
+    marks = {labels.ENVIRONMENT_UID: "another", "pod-security.kubernetes.io/enforce": "baseline"}
+    another = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": marks}}
+    stage.installation.apply(another)
     other = (stage.namespace("pr-1") or {})["metadata"]["uid"]
     scene.controller.release()
     await scene.until(lambda: "kube.before:delete:Namespace" in _after_hold(scene.controller), "the request is sent")
@@ -381,11 +387,16 @@ async def converges(scene: Scene, want: dict[str, str | None], *, within: float 
     alive = {name: commit for name, commit in want.items() if commit is not None}
 
     def difference() -> dict[str, Any]:
-        have = present(stage)
+        try:
+            return compared(present(stage))
+        except httpx.HTTPError as error:  # the API server is only just coming back
+            return {"the cluster": str(error)}
+
+    def compared(have: dict[str, str | None]) -> dict[str, Any]:
         wrong: dict[str, Any] = {
             name: (alive.get(name), have.get(name)) for name in alive | have if alive.get(name) != have.get(name)
         }
-        return wrong or {name: "a namespace" for name in namespaces(stage) ^ set(alive)}
+        return wrong or dict.fromkeys(namespaces(stage) ^ set(alive), "a namespace")
 
     loop = asyncio.get_running_loop()
     began = loop.time()
@@ -397,9 +408,7 @@ async def converges(scene: Scene, want: dict[str, str | None], *, within: float 
 
 def quick(installation: Installation, folder: Path, *rules: Rule, plant: str = "", name: str = "") -> Faulted:
     """An env-controller whose lease runs out soon."""
-    return process(
-        "env-controller", installation, folder, *rules, plant=plant, name=name, lease_seconds=QUICK_LEASE
-    )
+    return process("env-controller", installation, folder, *rules, plant=plant, name=name, lease_seconds=QUICK_LEASE)
 
 
 # Two controllers

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from catalyst.env_controller import reconcile
+from catalyst.env_controller.core.environment import decide
 from catalyst.env_controller.core.world import Decision
 from catalyst.env_controller.effects.cluster import Cluster
 from catalyst.env_controller.handlers import HANDLERS, Handlers
@@ -17,6 +18,8 @@ from catalyst.events.catalogue import PullRequestChanged
 from catalyst.events.event import Event
 from catalyst.events.stored import Published
 from catalyst.kube import client, lease
+from catalyst.kube.resources import resource_of
+from catalyst.kube.transport import Request
 
 
 def answer_before_publish() -> None:
@@ -40,7 +43,7 @@ def publish_without_id() -> None:
         body, headers = encode(event)
         return body, {name: value for name, value in headers.items() if name != binding.MESSAGE_ID}
 
-    bus.encode = anonymous
+    setattr(bus, "encode", anonymous)  # noqa: B010 - a name it only imports
 
 
 def ack_before_effect() -> None:
@@ -54,28 +57,25 @@ def ack_before_effect() -> None:
 
 def no_uid_precondition() -> None:
     """Objects are deleted and changed by name alone."""
-    resource_of = client.resource_of
 
     async def by_name(self: client.Kube, ref: Any, **_: Any) -> Any:
         resource = resource_of(ref.api_version, ref.kind)
-        return await self._write("delete", resource, client.Request("DELETE", resource.path(ref.namespace, ref.name)))
+        return await self._write("delete", resource, Request("DELETE", resource.path(ref.namespace, ref.name)))
 
     client.Kube.delete = by_name  # type: ignore[method-assign]
-    client._guarded = lambda body, _kind, _ref: body
+    setattr(client, "_guarded", lambda body, _kind, _ref: body)  # noqa: B010 - with other names of its arguments
 
 
 def no_fence() -> None:
     """Whoever once led may write for ever."""
-    lease.Elector.fence = lambda _self: None  # type: ignore[method-assign]
+    lease.Elector.fence = lambda self: None  # type: ignore[method-assign]
 
 
 def finalizer_first() -> None:
     """The finalizer goes as soon as the deletion begins."""
 
-    async def gone(_self: Cluster, _name: str, _uid: str | None) -> bool:
+    async def gone(self: Cluster, name: str, uid: str | None) -> bool:
         return True
-
-    decide = reconcile.decide
 
     def hasty(environment: Any, world: Any, now: Any) -> Decision:
         if environment.metadata.deletion_timestamp and environment.metadata.finalizers:
@@ -83,7 +83,7 @@ def finalizer_first() -> None:
         return decide(environment, world, now)
 
     Cluster.is_gone = gone  # type: ignore[method-assign]
-    reconcile.decide = hasty
+    setattr(reconcile, "decide", hasty)  # noqa: B010 - a name it only imports
 
 
 PLANTS: Mapping[str, Callable[[], None]] = {

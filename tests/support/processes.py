@@ -89,6 +89,6 @@ def process(
     variables |= {f"CATALYST_{key.upper()}": str(value) for key, value in settings.items()}
     variables |= {"FAULTS": json.dumps([asdict(rule) for rule in rules]), "FAULTS_LOG": str(log), "PLANT": plant}
     faulted.phase_file(log).write_text("-")
-    command = [sys.executable, Path(faulted.__file__), service]
+    command: list[str | Path] = [sys.executable, Path(faulted.__file__), service]
     part = Part(name, command, folder / f"{name}.log", env=variables, stop_within=10)
     return Faulted(part, log, ops_port, webhook_port)
