@@ -39,6 +39,7 @@ POLICIES = {
     "catalyst-env-controller-grants",
     "catalyst-env-controller-namespaces",
     "catalyst-env-controller-projects",
+    "catalyst-finalizer",
     "catalyst-namespace-labels",
     "catalyst-object-labels",
     "catalyst-pods",
@@ -571,6 +572,27 @@ def test_deployments_change_through_the_gateway_only(tenancy: Tenancy, cluster_a
         tenancy.role("admin").request("PATCH", staging, change),
     ):
         assert_refused(answer, "catalyst-deployments", "spec.type: is Deployment", "Ask the gateway")
+
+
+def test_nobody_strips_the_finalizer(tenancy: Tenancy) -> None:
+    """An owner may change and delete an Environment, not make it vanish with its namespace left behind."""
+    at, owner = f"{ENVIRONMENTS.format(PROJECT)}/pr-1", tenancy.role("owner")
+    finalizer = {"metadata": {"finalizers": ["catalyst.dev/environment"]}}
+    answer = tenancy.admin.request("PATCH", at, finalizer, dry_run=False)
+    assert_accepted(answer)
+    try:
+        assert_accepted(owner.request("PATCH", at, {"metadata": {"annotations": {"note": "mine"}}}))
+        for finalizers in ([], ["example.org/other"]):
+            answer = owner.request("PATCH", at, {"metadata": {"finalizers": finalizers}})
+            assert_refused(answer, "catalyst-finalizer", "metadata.finalizers", "expected to stay")
+        assert_accepted(
+            owner.request(
+                "PATCH", at, {"metadata": {"finalizers": [*finalizer["metadata"]["finalizers"], "example.org/other"]}}
+            )
+        )
+        assert_accepted(tenancy.env_controller.request("PATCH", at, {"metadata": {"finalizers": []}}))
+    finally:
+        assert_accepted(tenancy.admin.request("PATCH", at, {"metadata": {"finalizers": None}}, dry_run=False))
 
 
 # What bounds env-controller itself ----------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import socket
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import NoDecode
@@ -49,6 +49,12 @@ class Settings(ServiceSettings):
             networks = tuple(part.strip() for part in given.split(",") if part.strip())
             return {**values, "protected_networks": networks}
         return values
+
+    @model_validator(mode="after")
+    def _not_everything(self) -> Self:
+        if any(network.endswith("/0") for network in self.protected_networks):
+            raise ValueError("CATALYST_PROTECTED_NETWORKS: a /0 would close the public web; expected smaller networks")
+        return self
 
     @property
     def platform(self) -> Platform:

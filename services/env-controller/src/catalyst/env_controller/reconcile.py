@@ -261,6 +261,9 @@ class Controller:
         except asyncio.CancelledError:
             self._waiters.setdefault(key, []).extend(waiters)
             raise
+        except InvalidName as error:
+            _tell(waiters, Reject(f"{key}: {error}"))  # trying again would not make it a name
+            result = "rejected"
         except Exception as error:
             _tell(waiters, error)
             raise
@@ -530,7 +533,7 @@ def _tell(waiters: list[asyncio.Future[None]], error: Exception | None) -> None:
 
 def _report(key: Key, error: Exception, delay: float) -> None:
     fields = {"key": str(key), "retry_in_seconds": round(delay, 3)}
-    if isinstance(error, Conflict | Retry):
+    if isinstance(error, Conflict | NotFound | Retry):  # the mirror was a moment behind
         log.info("tried again", reason=str(error), **fields)
     elif isinstance(error, KubeError | BusError):
         log.warning("reconcile failed", reason=str(error), **fields)

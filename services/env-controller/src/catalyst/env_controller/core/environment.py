@@ -133,10 +133,12 @@ class _Difference:
     apply: tuple[Manifest, ...]
     repair: tuple[Manifest, ...]
     delete: tuple[Ref, ...]
+    going: bool
+    """One that belongs there is still being deleted, and is made anew when it is gone."""
 
     @property
     def is_none(self) -> bool:
-        return not (self.apply or self.repair or self.delete)
+        return not (self.apply or self.repair or self.delete or self.going)
 
 
 def _materialise(subject: baseline.Subject, world: World, status: EnvironmentStatus, now: datetime) -> Decision:
@@ -200,7 +202,7 @@ def _relabelled(wanted: Manifest, found: Observed) -> tuple[Patch, ...]:
 
 
 def _difference(subject: baseline.Subject, world: World) -> _Difference:
-    apply, repair, delete = [], [], []
+    apply, repair, delete, going = [], [], [], False
     wanted = {
         object_key(m["kind"], m["metadata"]["namespace"], m["metadata"]["name"]): m for m in baseline.children(subject)
     }
@@ -209,7 +211,7 @@ def _difference(subject: baseline.Subject, world: World) -> _Difference:
         if found is None:
             apply.append(manifest)
         elif found.terminating:
-            continue
+            going = True
         elif found.labels.get(labels.ENVIRONMENT_UID) != subject.uid and not _is_cluster_made(found):
             delete.append(found.ref)
         elif found.is_drifted_from(manifest):
@@ -219,7 +221,7 @@ def _difference(subject: baseline.Subject, world: World) -> _Difference:
     delete += [
         found.ref for key, found in world.children.items() if key not in wanted and _is_left_over(found, subject)
     ]
-    return _Difference(tuple(apply), tuple(repair), tuple(delete))
+    return _Difference(tuple(apply), tuple(repair), tuple(delete), going)
 
 
 def _is_left_over(found: Observed, subject: baseline.Subject) -> bool:

@@ -157,7 +157,7 @@ class Cluster:
                 raise  # the mirror was behind, or it is somebody else's: look again before anything is put into it
 
     async def change_children(self, decision: Decision) -> None:
-        """All at once, but a RoleBinding after the Role it names: without it the API server cannot judge the binding."""
+        """All at once, but a RoleBinding after its Role: without the Role the API server cannot judge the binding."""
         bindings = [manifest for manifest in decision.apply if _names_a_role(manifest)]
         others = [manifest for manifest in decision.apply if manifest not in bindings]
         work = [self._apply(manifest, *_bindings_of(manifest, bindings)) for manifest in others]
