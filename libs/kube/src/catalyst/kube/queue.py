@@ -92,7 +92,8 @@ class Queue(Generic[K]):
         self._budget = float("-inf")  # loop time up to which the shared retry rate is spent
         self._sequence = 0
         self._served = 0
-        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm: asyncio.Handle | None = None
+        self._rings_at = 0.0  # uvloop's handle for a moment that is here already cannot say when
         self._ready = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -190,10 +191,12 @@ class Queue(Generic[K]):
     def _set_alarm(self) -> None:
         when = self._timers[0][0] if self._timers else None
         if self._alarm is not None:
-            if when is not None and self._alarm.when() <= when:
+            if when is not None and self._rings_at <= when:
                 return
             self._alarm.cancel()
-        self._alarm = asyncio.get_running_loop().call_at(when, self._ring) if when is not None else None
+        self._alarm = None
+        if when is not None:
+            self._alarm, self._rings_at = asyncio.get_running_loop().call_at(when, self._ring), when
 
     def _ring(self) -> None:
         self._alarm = None
