@@ -1,6 +1,6 @@
 """P: publish with acknowledgement as fast as the server takes it. One raw socket, NATS' protocol written by hand.
 
-Arguments: host, port, seed (file of an nkey seed), inbox, subject, body (file), headers (name → value; null: none), windows
+Arguments: host, port, seed (file of an nkey seed), inbox, subject, body (file), headers (name → value or null), windows
 (messages in flight, each tried), and either seconds (each) or count (messages). Every message has its own Nats-Msg-Id.
 Answers: rates {window: messages/s}, best.
 """

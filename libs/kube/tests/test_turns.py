@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from catalyst.kube.turns import Turns, urgency
 
 
