@@ -38,7 +38,10 @@ Files = Mapping[str, str]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0: written, or current. 1: with --check, something is out of date, each file named; or an event's schema would break its readers."""
+    """0: written, or current.
+
+    1: with --check, something is out of date, each file named; or an event's schema would break its readers.
+    """
     parser = argparse.ArgumentParser(description="Write every file that is made from another.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail naming each file that is out of date")
     parser.add_argument("--root", type=Path, default=ROOT, help="the repository to write to or check")

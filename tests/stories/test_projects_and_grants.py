@@ -87,7 +87,11 @@ async def test_a_changed_project_changes_its_environments(stage: Stage) -> None:
     await stage.deliver(stage.pull_request(1))
     await stage.ready("pr-1")
     stage.project(development={"quota": {"pods": "6"}})
-    quota = lambda: stage.object("ResourceQuota", "pr-1", "environment")["spec"]["hard"]["pods"]  # noqa: E731
+
+    def quota() -> str:
+        pods: str = stage.object("ResourceQuota", "pr-1", "environment")["spec"]["hard"]["pods"]
+        return pods
+
     await stage.until(lambda: quota() == "6", "the new quota")
     await stage.until(lambda: "allow-egress-listed" not in stage.names_of("NetworkPolicy", "pr-1"), "the old rule goes")
 

@@ -1,5 +1,6 @@
 """Quota, limits, network policies, accounts and roles deleted or changed by hand are back within two seconds."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -42,10 +43,12 @@ async def test_deleted(stage: Stage) -> None:
     for kind, name in DELETED:
         before = stage.object(kind, "pr-1", name)
         stage.delete(stage.path_of(kind, "pr-1", name))
-        await stage.until(
-            lambda kind=kind, name=name: name in stage.names_of(kind, "pr-1"), f"{kind} {name} is back", within=WITHIN
-        )
+        await stage.until(partial(_is_there, stage, kind, name), f"{kind} {name} is back", within=WITHIN)
         assert _intent(stage.object(kind, "pr-1", name)) == _intent(before)
+
+
+def _is_there(stage: Stage, kind: str, name: str) -> bool:
+    return name in stage.names_of(kind, "pr-1")
 
 
 @pytest.mark.parametrize(("kind", "name", "change"), CHANGED)

@@ -1,4 +1,4 @@
-"""The stage of the stories: all services in one process, each as its own ServiceAccount and NATS user; real servers below.
+"""The stage of the stories: all services in one process, each as its own ServiceAccount and NATS user; real servers.
 
 A story sends webhook bytes as GitHub would, or applies resources as a person would, and looks at the cluster.
 """
@@ -161,7 +161,7 @@ class Stage:
 
     async def _idle(self) -> bool:
         info = await self._operator.consumer("SCM", "env-controller")
-        return info.num_pending == 0 and info.num_ack_pending == 0
+        return not info.num_pending and not info.num_ack_pending
 
     async def until_async(self, holds: Callable[[], Awaitable[bool]], what: str, *, within: float = PATIENCE) -> None:
         began = time.monotonic()
@@ -293,7 +293,7 @@ _EXAMPLES = Path(__file__).parents[1] / "data" / "github-webhooks"
 
 
 def pull_request_payload(repository: str, number: int, now: datetime, **changes: Any) -> dict[str, Any]:
-    """`opened` of the published examples, as another repository's. `changes`: action, state, draft, fork, labels, sha, before, base."""
+    """`opened` of the examples, as another repository's. `changes`: action, state, draft, fork, labels, sha, …."""
     payload = copy.deepcopy(_example("pull_request", "opened"))
     owner, name = repository.split("/")
     pull_request, stamp = payload["pull_request"], f"{now:%Y-%m-%dT%H:%M:%SZ}"

@@ -38,7 +38,7 @@ class Session:
     async def answer(self, subject: str, body: bytes = b"", headers: dict[str, str] | None = None) -> Msg | None:
         before = len(self.refusals)
         request = asyncio.create_task(self.client.request(subject, body, timeout=3, headers=headers))
-        while not request.done() and len(self.refusals) == before:  # noqa: ASYNC110 (whichever comes first)
+        while not request.done() and len(self.refusals) == before:
             await asyncio.sleep(0.005)
         if request.done():
             return await request
@@ -138,7 +138,7 @@ async def test_nobody_hears_answers_meant_for_another(session_of: Any) -> None:
     for subject in ("_INBOX_env-controller.>", "_INBOX.>", "scm.>", ">", "$JS.EVENT.>"):
         await session.client.subscribe(subject)
         await session.client.flush()
-        while not session.refusals or f'"{subject.lower()}"' not in session.refusals[-1]:  # noqa: ASYNC110
+        while not session.refusals or f'"{subject.lower()}"' not in session.refusals[-1]:
             await asyncio.sleep(0.005)
         assert session.refusals[-1].startswith(f'nats: permissions violation for subscription to "{subject.lower()}"')
     await session.client.subscribe("_INBOX_webhook-ingest.x.>")

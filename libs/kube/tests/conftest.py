@@ -49,7 +49,7 @@ async def namespace(kube: Kube) -> str:
 def until() -> Until:
     async def until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
         async with asyncio.timeout(seconds):
-            while not holds():  # noqa: ASYNC110 (anything may make it hold)
+            while not holds():
                 await asyncio.sleep(0.01)
 
     return until

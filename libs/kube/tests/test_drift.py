@@ -139,7 +139,7 @@ async def test_what_somebody_did_is_judged_and_repaired(
     made = await kube.apply(manifest)
     assert not drifted(made["metadata"], MANAGER, manifest)
     if manifest["kind"] == "ResourceQuota":
-        while "used" not in (made := await kube.get(ref_of(manifest))).get("status", {}):  # noqa: ASYNC110
+        while "used" not in (made := await kube.get(ref_of(manifest))).get("status", {}):
             await asyncio.sleep(0.05)
 
     async def run(*arguments: str) -> None:

@@ -355,7 +355,8 @@ async def test_the_right_to_write_counts_from_when_the_renewal_was_sent(
     settings: KubeSettings, namespace: str, until: Until, running: Any
 ) -> None:
     """A renewal whose answer is slow: others saw it when it was sent, so from then on they count, too."""
-    slow, sent = 0.5, []
+    slow = 0.5
+    sent: list[float] = []
 
     async def point(name: str) -> None:
         if name == "kube.before:replace:Lease":

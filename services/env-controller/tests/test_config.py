@@ -55,9 +55,7 @@ def test_what_is_wrong_is_named(environ: pytest.MonkeyPatch, name: str, value: s
         load(Settings)
 
 
-@pytest.mark.parametrize(
-    "value", ["10.0.0.0", "10.0.0.1/8", "::ffff", "10.0.0.0/8,nonsense", "10.0.0.0/8;10.1.0.0/16"]
-)
+@pytest.mark.parametrize("value", ["10.0.0.0", "10.0.0.1/8", "::ffff", "10.0.0.0/8,nonsense", "10.0.0.0/8;10.1.0.0/16"])
 def test_protected_networks_must_be_networks(environ: pytest.MonkeyPatch, value: str) -> None:
     environ.setenv("CATALYST_PROTECTED_NETWORKS", value)
     sentence = r"^CATALYST_PROTECTED_NETWORKS is wrong \(expected a network such as .+\); expected: CIDRs"
@@ -68,7 +66,7 @@ def test_protected_networks_must_be_networks(environ: pytest.MonkeyPatch, value:
 @pytest.mark.parametrize("value", ["0.0.0.0/0", "10.0.0.0/8,::/0"])
 def test_protecting_everything_is_a_mistake(environ: pytest.MonkeyPatch, value: str) -> None:
     environ.setenv("CATALYST_PROTECTED_NETWORKS", value)
-    with pytest.raises(BadSettings, match="^CATALYST_PROTECTED_NETWORKS: a /0 would close the public web"):
+    with pytest.raises(BadSettings, match=r"^CATALYST_PROTECTED_NETWORKS: a /0 would close the public web"):
         load(Settings)
 
 
