@@ -251,7 +251,8 @@ class Controller:
             _tell(waiters, None)
             result = "done"
         except (Retry, BusError, KubeError) as error:
-            if isinstance(key, FactKey) and isinstance(error, Invalid | Forbidden):
+            # Not Forbidden: an API server that has just started refuses everybody until it knows the roles.
+            if isinstance(key, FactKey) and isinstance(error, Invalid):
                 _tell(waiters, Reject(f"the API server refuses it: {error}"))
                 result = "rejected"
                 return
@@ -318,9 +319,8 @@ class Controller:
             return await self._cluster.remove(mirror, ref)
         if decision.release:
             return await self._release(environment)
-        await together(self._cluster.create_namespaces(decision), self._write_status(environment, decision))
         try:
-            await self._cluster.change_children(decision)
+            await together(self._write_status(environment, decision), self._cluster.realise(decision))
         except (Invalid, Forbidden) as error:
             await self._say_refused(environment, str(error))
             raise
@@ -409,8 +409,7 @@ class Controller:
         if decision.release:
             left = [name for name in project.metadata.finalizers if name != labels.FINALIZER]
             return await self._cluster.amend(mirror, ref, {"metadata": {"finalizers": left or None}})
-        await self._cluster.create_namespaces(decision)
-        await self._cluster.change_children(decision)
+        await self._cluster.realise(decision)
         if decision.status is None:
             return None
         before, after = _status(project), decision.status.model_dump(mode="json", by_alias=True, exclude_none=True)
