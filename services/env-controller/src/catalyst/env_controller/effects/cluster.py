@@ -148,23 +148,37 @@ class Cluster:
     async def amend(self, reflector: Reflector, ref: Ref, body: Manifest) -> None:
         reflector.learn(await self._writer.patch(ref, body))
 
-    async def create_namespaces(self, decision: Decision) -> None:
-        for manifest in decision.create:
+    async def realise(self, decision: Decision) -> None:
+        """Namespaces, and everything that is made, changed or deleted: all at once, but for what needs another first.
+
+        Raises AlreadyExists, before anything is put into it, when a namespace's name is taken.
+        """
+        made = {manifest["metadata"]["name"] for manifest in decision.create}
+        inside = [manifest for manifest in decision.apply if manifest["metadata"]["namespace"] in made]
+        outside = [manifest for manifest in decision.apply if manifest["metadata"]["namespace"] not in made]
+        await together(
+            self._make(decision.create, inside),
+            self._apply_all(outside),
+            *map(self._repair, decision.repair),
+            *map(self._patch, decision.patch),
+            *map(self._delete, decision.delete),
+        )
+
+    async def _make(self, namespaces: Iterable[Manifest], contents: list[Manifest]) -> None:
+        for manifest in namespaces:
             try:
                 self.namespaces.learn(await self._writer.create(manifest))
             except AlreadyExists:
                 self.namespaces.learn(await self._reader.get(ref_of(manifest)))
-                raise  # the mirror was behind, or it is somebody else's: look again before anything is put into it
+                raise  # the mirror was behind, or it is somebody else's: look again
+        await self._apply_all(contents)
 
-    async def change_children(self, decision: Decision) -> None:
+    async def _apply_all(self, manifests: list[Manifest]) -> None:
         """All at once, but a RoleBinding after its Role: without the Role the API server cannot judge the binding."""
-        bindings = [manifest for manifest in decision.apply if _names_a_role(manifest)]
-        others = [manifest for manifest in decision.apply if manifest not in bindings]
+        bindings = [manifest for manifest in manifests if _names_a_role(manifest)]
+        others = [manifest for manifest in manifests if manifest not in bindings]
         work = [self._apply(manifest, *_bindings_of(manifest, bindings)) for manifest in others]
         work += [self._apply(binding) for binding in bindings if not any(_binds(binding, role) for role in others)]
-        work += [self._repair(manifest) for manifest in decision.repair]
-        work += [self._patch(patch) for patch in decision.patch]
-        work += [self._delete(ref) for ref in decision.delete]
         await together(*work)
 
     async def remove(self, reflector: Reflector, ref: Ref) -> None:
