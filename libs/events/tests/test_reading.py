@@ -13,7 +13,7 @@ from catalyst.events.binding import encode
 from catalyst.events.bus import Bus, Stored
 from catalyst.events.errors import Reject, Unread
 from catalyst.events.examples import changed, pull_request, push
-from catalyst.events.reading import PAGE
+from catalyst.events.reading import PAGE, answered
 from catalyst.events.replaying import replay
 from catalyst.events.topology import EVENTS, SCM
 
@@ -205,3 +205,15 @@ async def test_the_last_word_about_an_environment_leaves_state_by_itself(
         while await controller.state(gone.subject) is not None:
             await asyncio.sleep(0.1)
     assert await controller.state(alive.subject) is not None
+
+
+async def test_a_cancellation_that_comes_with_the_answer_is_not_lost() -> None:
+    """As nats-py waits: before Python 3.12 `wait_for` would give the answer and forget the cancellation."""
+    came: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    task = asyncio.create_task(answered(asyncio.wait_for(came, 5)))
+    await asyncio.sleep(0)
+    came.set_result("the answer")
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

@@ -1,6 +1,7 @@
 """The queue on virtual time, and against a model of what a queue of keys promises."""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Coroutine
 from typing import Any
@@ -287,3 +288,25 @@ def test_no_key_is_lost_and_none_is_processed_twice_at_once(
         assert queue.processing == 0
 
     virtually(story())
+
+
+def test_a_worker_that_loses_a_cancellation_ends_all_the_same() -> None:
+    """As `asyncio.wait_for` does before Python 3.12, when the answer comes together with the cancellation."""
+
+    async def story() -> None:
+        queue: Queue[str] = Queue()
+        begun = asyncio.Event()
+
+        async def deaf(_key: str) -> None:
+            begun.set()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(1)
+
+        queue.add("key")
+        running = asyncio.create_task(queue.run(deaf, 1))
+        await begun.wait()
+        running.cancel()
+        done, _ = await asyncio.wait([running], timeout=5)
+        assert done
+
+    asyncio.run(story())

@@ -262,7 +262,7 @@ class Bus:
                 async with asyncio.timeout(left):
                     await self._up.wait()
                 timeout = min(self._settings.publish_timeout, max(deadline - loop.time(), 0.05))
-                ack = await self._jetstream.publish(subject, body, timeout=timeout, headers=headers)
+                ack = await reading.answered(self._jetstream.publish(subject, body, timeout=timeout, headers=headers))
                 return Published(ack.stream, ack.seq, bool(ack.duplicate))
             except nats.js.errors.APIError as exc:
                 reason = exc.description or str(exc)

@@ -29,7 +29,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from catalyst.events import tracing
+from catalyst.events import reading, tracing
 from catalyst.events.binding import decode
 from catalyst.events.errors import BusError, Reject, Retry
 from catalyst.events.event import Event
@@ -44,6 +44,8 @@ HEARTBEAT: Final = 2.0
 """Seconds. The server says that much more often than never that a pull stands; two missed ones mean it does not."""
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 1.0
+LAST_ARRIVALS: Final = 1.0
+"""Seconds for what is on its way when we stop listening. What comes later is delivered again."""
 HANDED_BACK: Final = 0.1
 """Seconds until a message we had no time for is delivered again. A nak without delay burns deliveries."""
 
@@ -304,7 +306,7 @@ class Consumption:
 
     async def _ack(self, message: Msg) -> None:
         if self.consumer.double_ack:
-            await message.ack_sync(timeout=self.consumer.ack_wait)
+            await reading.answered(message.ack_sync(timeout=self.consumer.ack_wait))
         else:
             await message.ack()
 
@@ -353,8 +355,9 @@ class Consumption:
         if subscription is None or not self._client.is_connected:
             return
         try:
-            await subscription.drain()  # type: ignore[no-untyped-call]
-        except nats.errors.Error as exc:
+            async with asyncio.timeout(LAST_ARRIVALS):
+                await subscription.drain()  # type: ignore[no-untyped-call]
+        except (nats.errors.Error, TimeoutError) as exc:
             logger.warning("subscription not drained", extra={"consumer": self.name, "error": str(exc)})
 
     def _facts(self, message: Msg) -> dict[str, object]:

@@ -6,9 +6,9 @@ pages; a page ends with a status that says how many messages are left.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import nats.errors
 import nats.js.errors
@@ -17,6 +17,8 @@ from nats.aio.msg import Msg
 
 from catalyst.events.errors import Unread
 from catalyst.events.stored import Stored
+
+T = TypeVar("T")
 
 PAGE: Final = 500
 """Messages a page at the most."""
@@ -34,6 +36,18 @@ _OWN_HEADERS: Final = frozenset(
         "Nats-UpTo-Sequence",
     }
 )
+
+
+async def answered(answer: Awaitable[T]) -> T:
+    """What nats-py answers; but a cancellation that came together with the answer still counts.
+
+    `asyncio.wait_for`, on which nats-py waits, swallows such a one before Python 3.12: the task would live on.
+    """
+    result = await answer
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+    return result
 
 
 async def messages(client: Client, stream: str, subject: str) -> AsyncIterator[Stored]:
@@ -56,8 +70,10 @@ async def messages(client: Client, stream: str, subject: str) -> AsyncIterator[S
 async def last_message(client: Client, stream: str, subject: str) -> Stored | None:
     """The newest message of a subject, or None. Raises `Unread`."""
     try:
-        answer = await client.request(
-            f"$JS.API.DIRECT.GET.{stream}", json.dumps({"last_by_subj": subject}).encode(), timeout=PATIENCE
+        answer = await answered(
+            client.request(
+                f"$JS.API.DIRECT.GET.{stream}", json.dumps({"last_by_subj": subject}).encode(), timeout=PATIENCE
+            )
         )
     except nats.errors.Error as exc:
         raise Unread(f"stream {stream} did not answer: {_explained(exc)}") from exc
@@ -83,7 +99,7 @@ async def subjects(client: Client, stream: str, filter_subject: str) -> list[str
 
 async def _api(client: Client, call: str, request: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        answer = await client.request(f"$JS.API.{call}", json.dumps(request).encode(), timeout=PATIENCE)
+        answer = await answered(client.request(f"$JS.API.{call}", json.dumps(request).encode(), timeout=PATIENCE))
     except nats.errors.Error as exc:
         raise Unread(f"{call} got no answer: {_explained(exc)}") from exc
     document: dict[str, Any] = json.loads(answer.data)

@@ -271,6 +271,9 @@ class Queue(Generic[K]):
             except Stopped:
                 return
             await self._process(worker, key)
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise asyncio.CancelledError  # something below swallowed it (asyncio.wait_for can, before Python 3.12)
 
     async def _process(self, worker: Callable[[K], Awaitable[None]], key: K) -> None:
         failures = self.failures(key)
