@@ -105,19 +105,25 @@ class MemoryKube:
             "uid": f"uid-{len(self.log) + 1}",
             "generation": 1,
             "creationTimestamp": utc_now().isoformat(),
+            "managedFields": [booked(manifest, self.field_manager)],
         }
         return self._store("ADDED", {**manifest, "metadata": metadata})
 
-    async def apply(self, manifest: Manifest, **guards: Any) -> Manifest:
+    async def apply(self, manifest: Manifest) -> Manifest:
+        """As far as it is used: of a ServiceAccount, there or not."""
+        return await (self.replace(manifest) if "uid" in manifest["metadata"] else self.create(manifest))
+
+    async def replace(self, manifest: Manifest) -> Manifest:
         await self._answered(manifest)
         self._check_namespace(manifest)
         found = self.objects.get(_key(manifest))
-        uid = guards.get("uid") or manifest["metadata"].get("uid")
-        if uid is not None and (found is None or found["metadata"]["uid"] != uid):
-            raise Conflict(409, "Conflict", f"{_key(manifest)} is not {uid}")
+        if found is None:
+            raise NotFound(404, "NotFound", f"{_key(manifest)} is not there")
+        for name in ("uid", "resourceVersion"):
+            if manifest["metadata"].get(name) != found["metadata"][name]:
+                raise Conflict(409, "Conflict", f"{_key(manifest)}: {name} is another")
         metadata = {**manifest["metadata"], "managedFields": [booked(manifest, self.field_manager)]}
-        metadata["uid"] = found["metadata"]["uid"] if found else f"uid-{len(self.log) + 1}"
-        return self._store("MODIFIED" if found else "ADDED", {**manifest, "metadata": metadata})
+        return self._store("MODIFIED", {**manifest, "metadata": metadata})
 
     async def patch(self, ref: Ref, body: Manifest, *, subresource: str | None = None) -> Manifest:
         await self._answered({"kind": ref.kind})

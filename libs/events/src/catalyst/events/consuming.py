@@ -44,7 +44,7 @@ HEARTBEAT: Final = 2.0
 """Seconds. The server says that much more often than never that a pull stands; two missed ones mean it does not."""
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 1.0
-LAST_ARRIVALS: Final = 1.0
+LAST_ARRIVALS: Final = 0.5
 """Seconds for what is on its way when we stop listening. What comes later is delivered again."""
 HANDED_BACK: Final = 0.1
 """Seconds until a message we had no time for is delivered again. A nak without delay burns deliveries."""

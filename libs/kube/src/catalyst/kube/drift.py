@@ -17,6 +17,7 @@ says so of the answer, `replace` the object by the manifest.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import reduce
 from typing import Any
 
 import orjson
@@ -51,12 +52,23 @@ def drifted(metadata: Mapping[str, Any], manager: str, manifest: Manifest | None
 
 
 def owned(metadata: Mapping[str, Any], manager: str) -> Fields | None:
-    """The fields that `manager` owns by server-side apply; None when it never applied, or lost every field."""
-    for entry in metadata.get("managedFields") or ():
-        if entry["manager"] == manager and entry["operation"] == "Apply" and not entry.get("subresource"):
-            fields: Fields = entry.get("fieldsV1") or {}
-            return fields
-    return None
+    """The fields that `manager` owns, by apply or by plain writes; None when it never wrote, or lost every field."""
+    trees = [
+        entry.get("fieldsV1") or {}
+        for entry in metadata.get("managedFields") or ()
+        if entry["manager"] == manager and not entry.get("subresource")
+    ]
+    return reduce(_union, trees) if trees else None
+
+
+def _union(one: Fields, other: Fields) -> Fields:
+    """Owned in either tree; a leaf owns everything below it."""
+    if not one or not other:
+        return {}
+    return {
+        key: _union(one[key], other[key]) if key in one and key in other else one.get(key, other.get(key))
+        for key in (*one, *(key for key in other if key not in one))
+    }
 
 
 class Slim:

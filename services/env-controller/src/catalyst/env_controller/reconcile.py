@@ -154,6 +154,17 @@ class Controller:
         reference = found["spec"].get("projectRef", {})
         if new is None:
             self.enqueue(ProjectKey(reference.get("team", ""), reference.get("name", "")))
+        elif old is None:
+            self._reconsider_facts_of(found, reference)
+
+    def _reconsider_facts_of(self, environment: Manifest, reference: Mapping[str, str]) -> None:
+        """Somebody else made it: a person, or late a leader that was. Is a pull request behind it, its facts decide."""
+        number = environment["spec"].get("source", {}).get("pullRequest", {}).get("number")
+        project = self._cluster.projects.store.get(reference.get("team", ""), reference.get("name", ""))
+        if number and project:
+            source = project["spec"]["source"]
+            subject = pull_request_subject(source.get("forge", "github"), source["repository"], number)
+            self.enqueue(FactKey(subject))
 
     def _project_changed(self, old: Manifest | None, new: Manifest | None) -> None:
         metadata = (new or old or {})["metadata"]
@@ -410,6 +421,8 @@ class Controller:
             left = [name for name in project.metadata.finalizers if name != labels.FINALIZER]
             return await self._cluster.amend(mirror, ref, {"metadata": {"finalizers": left or None}})
         await self._cluster.realise(decision)
+        for given in decision.patch:  # our own write comes with no news: the mirror has learned it already
+            self._add(EnvironmentKey(given.ref.namespace, given.ref.name))
         if decision.status is None:
             return None
         before, after = _status(project), decision.status.model_dump(mode="json", by_alias=True, exclude_none=True)

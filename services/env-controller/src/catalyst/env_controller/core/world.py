@@ -81,8 +81,8 @@ class Decision:
 
     amend             merge patch of the resource itself (its finalizer, its evidence); nothing else in that pass
     create            namespaces: POST, so that an existing one is never adopted by accident
-    apply             server-side apply of what is missing or outdated
-    repair            apply of what somebody else changed, and PUT if something they added is still there
+    apply             POST of what is missing; PUT, for one uid and resourceVersion, of what is outdated
+    repair            PUT, for one uid and resourceVersion, of what somebody else changed
     patch, delete     each with the uid it is meant for
     status            written when it differs, by merge patch with uid and resourceVersion
     announce          publish the snapshot; `again`: how often the open questions have been asked again

@@ -17,7 +17,6 @@ from catalyst.kube.client import Kube
 from catalyst.kube.drift import Slim
 from catalyst.kube.errors import AlreadyExists, Conflict, NotFound
 from catalyst.kube.reflector import Reflector
-from catalyst.kube.repair import repair
 from catalyst.model import labels
 from catalyst.model.environment import Environment
 from catalyst.model.manifest import Manifest, Ref, ref_of
@@ -158,8 +157,8 @@ class Cluster:
         outside = [manifest for manifest in decision.apply if manifest["metadata"]["namespace"] not in made]
         await together(
             self._make(decision.create, inside),
-            self._apply_all(outside),
-            *map(self._repair, decision.repair),
+            self._write_all(outside),
+            *map(self._write, decision.repair),
             *map(self._patch, decision.patch),
             *map(self._delete, decision.delete),
         )
@@ -171,14 +170,14 @@ class Cluster:
             except AlreadyExists:
                 self.namespaces.learn(await self._reader.get(ref_of(manifest)))
                 raise  # the mirror was behind, or it is somebody else's: look again
-        await self._apply_all(contents)
+        await self._write_all(contents)
 
-    async def _apply_all(self, manifests: list[Manifest]) -> None:
+    async def _write_all(self, manifests: list[Manifest]) -> None:
         """All at once, but a RoleBinding after its Role: without the Role the API server cannot judge the binding."""
         bindings = [manifest for manifest in manifests if _names_a_role(manifest)]
         others = [manifest for manifest in manifests if manifest not in bindings]
-        work = [self._apply(manifest, *_bindings_of(manifest, bindings)) for manifest in others]
-        work += [self._apply(binding) for binding in bindings if not any(_binds(binding, role) for role in others)]
+        work = [self._write(manifest, *_bindings_of(manifest, bindings)) for manifest in others]
+        work += [self._write(binding) for binding in bindings if not any(_binds(binding, role) for role in others)]
         await together(*work)
 
     async def remove(self, reflector: Reflector, ref: Ref) -> None:
@@ -207,13 +206,23 @@ class Cluster:
         self.namespaces.learn(found)
         return uid is not None and found["metadata"]["uid"] != uid
 
-    async def _apply(self, *manifests: Manifest) -> None:
-        """One after the other."""
+    async def _write(self, *manifests: Manifest) -> None:
+        """One after the other: POST of what was missing, PUT of what is there, for the uid and resourceVersion it was
+        decided for. A request that comes late, from a leader that was, finds its object made or changed: refused.
+        """
         for manifest in manifests:
-            self._learn(await self._writer.apply(manifest))
+            if _is_of_the_cluster(manifest):
+                self._learn(await self._writer.apply(manifest))
+            elif "uid" not in manifest["metadata"]:
+                await self._create(manifest)
+            else:
+                self._learn(await self._writer.replace(manifest))
 
-    async def _repair(self, manifest: Manifest) -> None:
-        self._learn(await repair(self._writer, manifest))
+    async def _create(self, manifest: Manifest) -> None:
+        try:
+            self._learn(await self._writer.create(manifest))
+        except AlreadyExists:  # the mirror was behind; the next pass decides with it in view
+            self._learn(await self._reader.get(ref_of(manifest)))
 
     async def _patch(self, patch: Patch) -> None:
         self._learn(await self._writer.patch(patch.ref, patch.body))
@@ -242,6 +251,13 @@ async def together(*work: Awaitable[None]) -> None:
     for result in await asyncio.gather(*work, return_exceptions=True):
         if isinstance(result, BaseException):
             raise result
+
+
+def _is_of_the_cluster(manifest: Manifest) -> bool:
+    """Kubernetes makes the ServiceAccount `default`, before us or after, and books none of its fields to anybody; an
+    apply begins that. Its content is always the same, so one that comes late changes nothing.
+    """
+    return bool(manifest["kind"] == "ServiceAccount" and manifest["metadata"]["name"] == "default")
 
 
 def _names_a_role(manifest: Manifest) -> bool:
