@@ -182,10 +182,9 @@ class Replay:
 
 
 def _is_ordered(request: Request) -> bool:
-    """The Environment, its namespace, and the Role that must be there before its RoleBinding."""
+    """The Environment and its namespace."""
     target = request["target"]
-    is_access = "catalyst-environment-" in target + request["body"]
-    return is_access or "/environments" in target or target.startswith("/api/v1/namespaces?")
+    return "/environments" in target or target.startswith("/api/v1/namespaces?")
 
 
 async def main() -> None:

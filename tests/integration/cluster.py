@@ -206,12 +206,6 @@ def role_binding(where: str, name: str, role_ref: str, *groups: str, kind: str =
     }
 
 
-def environment_role(name: str, *verbs: str) -> Manifest:
-    rule = {"apiGroups": ["catalyst.dev"], "resources": ["environments"], "resourceNames": [name], "verbs": list(verbs)}
-    metadata = {"name": f"catalyst-environment-{name}", "namespace": PROJECT}
-    return {"apiVersion": f"{RBAC}/v1", "kind": "Role", "metadata": metadata, "rules": [rule]}
-
-
 def environment(name: str, **spec: Any) -> Manifest:
     return {
         "apiVersion": "catalyst.dev/v1alpha1",
@@ -289,9 +283,9 @@ class Tenancy:
         for name, kind in (("pr-1", "Development"), ("staging", "Deployment")):
             self._as_admin(environment(name, type=kind))
         self._wait_for_policies()
-        for role, where, name in (("owner", DEVELOPMENT, "pr-1"), ("admin", DEPLOYMENT, "staging")):
+        for role, where in (("owner", DEVELOPMENT), ("admin", DEPLOYMENT)):
             self.role(role).wait_until_may("create", "", "pods", where)
-            self.role(role).wait_until_may("patch", "catalyst.dev", "environments", PROJECT, name)
+        self.role("owner").wait_until_may("patch", "catalyst.dev", "environments", PROJECT, "pr-1")
         for where in (DEVELOPMENT, DEPLOYMENT):
             self.role("observer").wait_until_may("list", "", "pods", where)
         self.role("observer").wait_until_may("list", "catalyst.dev", "environments", PROJECT)
@@ -329,14 +323,9 @@ def env_controller_manifests() -> list[Manifest]:
             "catalyst-environment-reader",
             *(group(role) for role in ("observer", "admin", "owner")),
         ),
+        role_binding(PROJECT, "catalyst-environment-owners", "catalyst-environment-owner", group("owner")),
         *_environment_manifests("pr-1", DEVELOPMENT, "baseline", "owner"),
-        environment_role("pr-1", "update", "patch", "delete"),
-        role_binding(PROJECT, "catalyst-environment-pr-1", "catalyst-environment-pr-1", group("owner"), kind="Role"),
         *_environment_manifests("staging", DEPLOYMENT, "restricted", "admin"),
-        environment_role("staging", "update", "patch"),
-        role_binding(
-            PROJECT, "catalyst-environment-staging", "catalyst-environment-staging", group("admin"), kind="Role"
-        ),
         *_environment_manifests("pr-9", FOREIGN, "baseline", "owner", project="blog"),
     ]
 

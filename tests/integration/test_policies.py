@@ -26,7 +26,6 @@ from .cluster import (
     Manifest,
     Tenancy,
     environment,
-    environment_role,
     group,
     namespace,
     object_path,
@@ -564,12 +563,16 @@ def test_deployments_change_through_the_gateway_only(tenancy: Tenancy, cluster_a
     gateway = {"Impersonate-User": f"system:serviceaccount:{SYSTEM}:gateway", "Impersonate-Group": "platform"}
     assert_accepted(tenancy.admin.request("POST", at, production, headers=gateway))
     assert_accepted(cluster_admin.request("POST", at, environment("pr-2")))
-    assert_accepted(cluster_admin.request("PATCH", f"{at}/pr-1", change))
+    for api in (cluster_admin, tenancy.role("owner")):
+        assert_accepted(api.request("PATCH", f"{at}/pr-1", change))
+        assert_accepted(api.request("DELETE", f"{at}/pr-1"))
     for answer in (
         cluster_admin.request("POST", at, production),
         cluster_admin.request("PATCH", staging, change),
         cluster_admin.request("DELETE", staging),
-        tenancy.role("admin").request("PATCH", staging, change),
+        tenancy.role("owner").request("PATCH", staging, change),
+        tenancy.role("owner").request("PUT", staging, tenancy.admin.request("GET", staging).body),
+        tenancy.role("owner").request("DELETE", staging),
     ):
         assert_refused(answer, "catalyst-deployments", "spec.type: is Deployment", "Ask the gateway")
 
@@ -674,23 +677,19 @@ def test_env_controller_grants_only_to_the_projects_people(tenancy: Tenancy) -> 
     assert_refused(bound(DEVELOPMENT, "catalyst-environment-author", group("owner")), policy, "roleRef")
     assert_refused(bound(PROJECT, "catalyst-owner", group("owner")), policy, "roleRef: is ClusterRole catalyst-owner")
     assert_accepted(bound(PROJECT, "catalyst-environment-reader", group("owner")))
-    assert_accepted(bound(PROJECT, "catalyst-environment-pr-1", group("owner"), kind="Role"))
+    assert_accepted(bound(PROJECT, "catalyst-environment-owner", group("owner")))
+    role = {"apiVersion": f"{RBAC}/v1", "kind": "Role", "metadata": {"name": "catalyst-environment-owner"}, "rules": []}
+    at = path(RBAC, PROJECT, "roles")
+    assert_accepted(tenancy.admin.request("POST", at, role, dry_run=False))
+    try:
+        lookalike = bound(PROJECT, "catalyst-environment-owner", group("owner"), kind="Role")
+        assert_refused(lookalike, policy, "roleRef: is Role catalyst-environment-owner", "expected ClusterRole")
+    finally:
+        assert_accepted(tenancy.admin.request("DELETE", f"{at}/catalyst-environment-owner", dry_run=False))
+    assert_refused(bound(DEVELOPMENT, "catalyst-environment-owner", group("owner")), policy, "roleRef")
     for where in ("kube-system", TEAM):
         for role_ref in ("catalyst-owner", "catalyst-environment-reader"):
             assert_refused(bound(where, role_ref, group("owner")), "catalyst-env-controller-")
-
-
-def test_env_controller_makes_only_roles_that_name_environments(tenancy: Tenancy) -> None:
-    policy = "catalyst-env-controller-grants"
-    role = named(environment_role("pr-1", "update", "patch", "delete"), "new")
-    assert_accepted(created(tenancy.env_controller, role, PROJECT))
-    unnamed = [{**role["rules"][0], "resourceNames": []}]
-    assert_refused(created(tenancy.env_controller, {**role, "rules": unnamed}, PROJECT), policy, "resourceNames")
-    wider = [{**role["rules"][0], "verbs": ["create"]}]
-    assert_refused(created(tenancy.env_controller, {**role, "rules": wider}, PROJECT), policy, "rules")
-    quotas = [{"apiGroups": [""], "resources": ["resourcequotas"], "resourceNames": ["x"], "verbs": ["delete"]}]
-    assert_refused(created(tenancy.env_controller, {**role, "rules": quotas}, PROJECT), policy, "rules")
-    assert_refused(created(tenancy.env_controller, role, DEVELOPMENT), policy, "kind: is Role")
 
 
 def test_env_controller_leaves_a_projects_spec_alone(tenancy: Tenancy) -> None:

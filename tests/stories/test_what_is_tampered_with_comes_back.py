@@ -91,9 +91,11 @@ async def test_the_namespace_itself(stage: Stage) -> None:
     assert ready["status"]["namespace"]["uid"] == (stage.namespace("pr-1") or {})["metadata"]["uid"]
 
 
-async def test_the_projects_own_binding(stage: Stage) -> None:
+@pytest.mark.parametrize("whose", ["readers", "owners"])
+async def test_the_projects_own_bindings(stage: Stage, whose: str) -> None:
     await _one(stage)
-    path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{stage.team}--shop/rolebindings/catalyst-environment-readers"
+    bindings = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{stage.team}--shop/rolebindings"
+    path = f"{bindings}/catalyst-environment-{whose}"
     before = stage.get(path)
     stage.patch(path, {"subjects": []})
     await stage.until(lambda: _intent(stage.get(path)) == _intent(before), "the binding is back", within=WITHIN)

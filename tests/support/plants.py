@@ -70,10 +70,9 @@ def no_uid_precondition() -> None:
 def no_fence() -> None:
     """Whoever once led may write for ever, whatever the object has become: each of the two alone would still hold."""
 
-    async def anyhow(self: Cluster, *manifests: Manifest) -> None:
-        for manifest in manifests:
-            metadata = {k: v for k, v in manifest["metadata"].items() if k not in ("uid", "resourceVersion")}
-            self._learn(await self._writer.apply({**manifest, "metadata": metadata}))
+    async def anyhow(self: Cluster, manifest: Manifest) -> None:
+        metadata = {k: v for k, v in manifest["metadata"].items() if k not in ("uid", "resourceVersion")}
+        self._learn(await self._writer.apply({**manifest, "metadata": metadata}))
 
     lease.Elector.fence = lambda self: None  # type: ignore[method-assign]
     Cluster._write = anyhow  # type: ignore[method-assign]

@@ -69,7 +69,7 @@ class Simulated:
             self._create(manifest)
         if decision.status is not None and decision.status != self.environment.status:
             self._change({**self._manifest(), "status": decision.status.model_dump(mode="json", exclude_none=True)})
-        for manifest in (*decision.apply, *decision.repair):
+        for manifest in decision.apply:
             self._apply(manifest)
         for patch in decision.patch:
             self._patch(patch)
@@ -96,7 +96,6 @@ class Simulated:
         assert self.environment is not None
         assert self.environment.metadata.deletion_timestamp is not None
         assert self.own_namespace is None, "the finalizer goes last"
-        assert not self.own_outside, "the finalizer goes last"
         answers = self.environment.status.answers if self.environment.status else None
         for route in self.environment.status.routes if self.environment.status else ():
             assert answers is not None
@@ -183,15 +182,6 @@ class Simulated:
             return None
         is_recorded = recorded is not None and recorded.uid == found.ref.uid
         return found if is_recorded or _uid(found) == self.environment.metadata.uid else None
-
-    @property
-    def own_outside(self) -> Mapping[str, Observed]:
-        assert self.environment is not None
-        return {
-            key: child
-            for key, child in self.children.items()
-            if _uid(child) == self.environment.metadata.uid and child.ref.namespace == "acme--shop"
-        }
 
 
 def _uid(found: Observed) -> str | None:

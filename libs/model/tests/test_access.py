@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from catalyst.model.access import (
+    ENVIRONMENT_OWNER,
     ENVIRONMENT_READER,
     READ,
     ROLES,
@@ -12,7 +13,6 @@ from catalyst.model.access import (
     Role,
     cluster_role_name,
     cluster_roles,
-    environment_rules,
     group,
 )
 
@@ -58,13 +58,11 @@ def test_an_owner_is_an_admin_with_a_debugger() -> None:
     assert {("", "secrets", verb) for verb in (*READ, *WRITE)} <= granted("catalyst-admin")
 
 
-def test_environments_are_read_by_all_and_written_by_name() -> None:
+def test_environments_are_read_by_all_and_changed_by_owners() -> None:
     assert granted(ENVIRONMENT_READER) == {("catalyst.dev", "environments", verb) for verb in READ}
-    assert environment_rules("observer", ["pr-1"]) == []
-    assert environment_rules("owner", []) == [], "a rule without resourceNames would cover every Environment"
-    (admin,), (owner,) = environment_rules("admin", ["pr-2", "pr-1"]), environment_rules("owner", ["pr-1"])
-    assert (admin["verbs"], admin["resourceNames"]) == (["update", "patch"], ["pr-1", "pr-2"])
-    assert (owner["verbs"], owner["resourceNames"]) == (["update", "patch", "delete"], ["pr-1"])
+    assert granted(ENVIRONMENT_OWNER) == {
+        ("catalyst.dev", "environments", verb) for verb in ("update", "patch", "delete")
+    }
 
 
 def test_a_group_cannot_be_forged() -> None:

@@ -82,11 +82,10 @@ LIMITS = [
     },
     {"type": "PersistentVolumeClaim", "max": {"storage": "10Gi"}},
 ]
-ACCESS = "catalyst-environment-pr-42"
 
 
-def expected(changing_role: str, verbs: list[str]) -> list[Manifest]:
-    """kubernetes.md, "Namespace baseline", 2 to 7 in its order, and the Role of the role table's last line but one."""
+def expected(changing_role: str) -> list[Manifest]:
+    """kubernetes.md, "Namespace baseline", 2 to 7 in its order (but the pull secret)."""
     web = [
         {"ipBlock": {"cidr": "0.0.0.0/0", "except": PRIVATE_V4}},
         {"ipBlock": {"cidr": "::/0", "except": PRIVATE_V6}},
@@ -122,28 +121,6 @@ def expected(changing_role: str, verbs: list[str]) -> list[Manifest]:
         of("v1", "ServiceAccount", "workload", automountServiceAccountToken=False),
         binding("observer"),
         binding(changing_role),
-        of(
-            f"{RBAC}/v1",
-            "Role",
-            ACCESS,
-            "acme--shop",
-            rules=[
-                {
-                    "apiGroups": ["catalyst.dev"],
-                    "resources": ["environments"],
-                    "resourceNames": ["pr-42"],
-                    "verbs": verbs,
-                }
-            ],
-        ),
-        of(
-            f"{RBAC}/v1",
-            "RoleBinding",
-            ACCESS,
-            "acme--shop",
-            roleRef={"apiGroup": RBAC, "kind": "Role", "name": ACCESS},
-            subjects=[group(changing_role)],
-        ),
     ]
 
 
@@ -171,11 +148,11 @@ DEPLOYMENT = environment(type="Deployment")
 
 
 def test_development() -> None:
-    assert made() == expected("owner", ["update", "patch", "delete"])
+    assert made() == expected("owner")
 
 
 def test_deployment() -> None:
-    assert made(DEPLOYMENT) == expected("admin", ["update", "patch"])
+    assert made(DEPLOYMENT) == expected("admin")
 
 
 @pytest.mark.parametrize(
@@ -246,7 +223,7 @@ def test_the_allow_list_is_a_policy_of_its_own() -> None:
     )
     assert the("NetworkPolicy", "allow-egress-listed", found) == listed
     found.remove(listed)
-    assert found == expected("owner", ["update", "patch", "delete"])
+    assert found == expected("owner")
 
 
 def test_protected_networks_are_cut_out_of_the_public_web_by_family() -> None:
@@ -264,15 +241,13 @@ def test_the_edge_is_where_the_platform_says() -> None:
 
 
 def test_nothing_privileged_is_bound() -> None:
-    """No binding but to our own roles, no rule but for this one Environment, no token in any pod."""
+    """No binding but to our own roles, no token in any pod."""
     for of_ in (environment(), DEPLOYMENT):
         for found in made(of_):
             match found["kind"]:
                 case "RoleBinding":
-                    assert found["roleRef"]["name"] in {"catalyst-observer", "catalyst-owner", "catalyst-admin", ACCESS}
+                    assert found["roleRef"]["name"] in {"catalyst-observer", "catalyst-owner", "catalyst-admin"}
                     assert all(who["name"].startswith("catalyst:acme:shop:") for who in found["subjects"])
-                case "Role":
-                    assert [rule["resourceNames"] for rule in found["rules"]] == [["pr-42"]]
                 case "ServiceAccount":
                     assert found["automountServiceAccountToken"] is False
 

@@ -20,7 +20,7 @@ from catalyst.model.environment import Environment, Phase
 from catalyst.model.manifest import Manifest, Ref
 
 OURS, OTHERS = "uid-of-environment", "uid-of-another"
-WORKLOAD, ACCESS = "acme--shop--pr-42", "catalyst-environment-pr-42"
+WORKLOAD = "acme--shop--pr-42"
 MANIFESTS = baseline.children(subject())
 KEYS = [object_key(m["kind"], m["metadata"]["namespace"], m["metadata"]["name"]) for m in MANIFESTS]
 FOREIGN_ENTRY = {"manager": "kubectl", "operation": "Update", "fieldsV1": {"f:spec": {"f:extra": {}}}}
@@ -223,7 +223,7 @@ def test_a_restart_writes_nothing(simulated: Simulated) -> None:
 def test_no_decision_names_a_secret(simulated: Simulated) -> None:
     assert simulated.environment is not None
     decision = decide(simulated.environment, simulated.world, NOW)
-    assert not [manifest for manifest in (*decision.apply, *decision.repair) if manifest["kind"] == "Secret"]
+    assert not [manifest for manifest in decision.apply if manifest["kind"] == "Secret"]
 
 
 def test_evidence_during_making_ends_in_nothing() -> None:

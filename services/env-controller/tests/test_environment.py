@@ -97,7 +97,7 @@ def test_first_pass_creates_the_namespace_and_everything_in_it() -> None:
     decision = decide(environment(), EMPTY, NOW)
     assert decision.create == (baseline.namespace(subject()),)
     assert decision.apply == tuple(CHILDREN)
-    assert (decision.repair, decision.patch, decision.delete) == ((), (), ())
+    assert (decision.patch, decision.delete) == ((), ())
     assert phase(decision) == Phase.PROVISIONING
     assert conditions(decision) == {
         "Accepted": ("True", "Accepted"),
@@ -227,7 +227,7 @@ def test_drift_is_repaired_with_the_uid_and_version_that_were_seen_and_nothing_f
     drifted = Observed(SEEN[key].ref, SEEN[key].labels, SEEN[key].applied, [*SEEN[key].managed, entry])
     before = settled()
     decision = decide(before, World(PLATFORM, project(), GRANTS, NAMESPACE, {**SEEN, key: drifted}), at(60))
-    (repair,) = decision.repair
+    (repair,) = decision.apply
     assert repair["spec"] == CHILDREN[0]["spec"]
     assert (repair["metadata"]["uid"], repair["metadata"]["resourceVersion"]) == (drifted.ref.uid, "1")
     assert decision.status == before.status

@@ -25,21 +25,26 @@ NAMESPACE: Manifest = {
     "metadata": {"name": "acme--shop", "labels": IDENTITY},
 }
 RBAC = "rbac.authorization.k8s.io"
-READERS = with_digest(
-    {
-        "apiVersion": f"{RBAC}/v1",
-        "kind": "RoleBinding",
-        "metadata": {"name": "catalyst-environment-readers", "namespace": "acme--shop", "labels": IDENTITY},
-        "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": "catalyst-environment-reader"},
-        "subjects": [
-            {"apiGroup": RBAC, "kind": "Group", "name": f"catalyst:acme:shop:{role}"}
-            for role in ("observer", "admin", "owner")
-        ],
-    }
-)
+
+
+def binding(name: str, cluster_role: str, *roles: str) -> Manifest:
+    return with_digest(
+        {
+            "apiVersion": f"{RBAC}/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": name, "namespace": "acme--shop", "labels": IDENTITY},
+            "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": cluster_role},
+            "subjects": [{"apiGroup": RBAC, "kind": "Group", "name": f"catalyst:acme:shop:{role}"} for role in roles],
+        }
+    )
+
+
+READERS = binding("catalyst-environment-readers", "catalyst-environment-reader", "observer", "admin", "owner")
+OWNERS = binding("catalyst-environment-owners", "catalyst-environment-owner", "owner")
 SEEN = stored(NAMESPACE, "uid-n", "7")
 BOUND = stored(READERS, "uid-b", "8")
-MADE = ProjectWorld(PLATFORM, GRANTS, SEEN, {BOUND.key: BOUND})
+OWNED = stored(OWNERS, "uid-o", "9")
+MADE = ProjectWorld(PLATFORM, GRANTS, SEEN, {BOUND.key: BOUND, OWNED.key: OWNED})
 
 
 def world(**changed: Any) -> ProjectWorld:
@@ -61,9 +66,9 @@ def test_the_finalizer_comes_first() -> None:
     assert decision == ProjectDecision(amend={"metadata": {"finalizers": ["other", labels.FINALIZER]}})
 
 
-def test_the_namespace_and_its_readers_are_made() -> None:
+def test_the_namespace_and_its_bindings_are_made() -> None:
     decision = decide_project(project(), world(namespace=None, children={}), NOW)
-    assert (decision.create, decision.apply) == ((NAMESPACE,), (READERS,))
+    assert (decision.create, decision.apply) == ((NAMESPACE,), (READERS, OWNERS))
     assert said(decision) == {"Accepted": ("True", "Accepted"), "Supported": ("True", "Supported")}
 
 
@@ -80,11 +85,11 @@ def test_ready() -> None:
 def test_the_binding_is_made_again_brought_up_to_date_and_repaired() -> None:
     meant = merged(READERS, {"metadata": {"uid": "uid-b", "resourceVersion": "8"}})
     entry = {"manager": "kubectl", "operation": "Update", "fieldsV1": {"f:subjects": {}, "f:extra": {}}}
-    assert decide_project(project(), world(children={}), NOW).apply == (READERS,)
+    assert decide_project(project(), world(children={}), NOW).apply == (READERS, OWNERS)
     outdated = replace(BOUND, applied="old")
-    assert decide_project(project(), world(children={BOUND.key: outdated}), NOW).apply == (meant,)
+    assert decide_project(project(), world(children={BOUND.key: outdated, OWNED.key: OWNED}), NOW).apply == (meant,)
     drifted = replace(BOUND, managed=[*BOUND.managed, entry])
-    assert decide_project(project(), world(children={BOUND.key: drifted}), NOW).repair == (meant,)
+    assert decide_project(project(), world(children={BOUND.key: drifted, OWNED.key: OWNED}), NOW).apply == (meant,)
 
 
 @pytest.mark.parametrize(

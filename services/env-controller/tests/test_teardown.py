@@ -17,7 +17,6 @@ NAMESPACE = stored(baseline.namespace(subject()), "uid-n", "7")
 GOING_NAMESPACE = stored(baseline.namespace(subject()), "uid-n", "8", terminating=True)
 ROUTES = [{"host": HOST, "namespace": "acme--shop--pr-42", "service": "web", "port": 80}]
 RECORDED = {"name": "acme--shop--pr-42", "uid": "uid-n"}
-ACCESS = {seen.key: seen for seen in (stored(m, f"uid-{m['kind']}") for m in baseline.environment_access(subject()))}
 
 
 def going(**status: Any) -> Environment:
@@ -105,13 +104,10 @@ def test_a_namespace_made_anew_is_recorded_instead_of_the_old_one() -> None:
     assert decision.status.namespace.uid == "uid-n"
 
 
-def test_namespace_and_outside_children_are_deleted_by_uid() -> None:
-    decision = decide(going(namespace=RECORDED), world(NAMESPACE, ACCESS), NOW)
-    assert {(ref.kind, ref.uid) for ref in decision.delete} == {
-        ("Role", "uid-Role"),
-        ("RoleBinding", "uid-RoleBinding"),
-        ("Namespace", "uid-n"),
-    }
+def test_the_namespace_is_deleted_by_uid() -> None:
+    decision = decide(going(namespace=RECORDED), world(NAMESPACE), NOW)
+    assert decision.delete == (NAMESPACE.ref,)
+    assert NAMESPACE.ref.uid == "uid-n"
     assert reason(decision) == (Phase.TERMINATING, "RemovingNamespace")
 
 
@@ -123,7 +119,6 @@ def test_while_it_goes_it_is_waited_for() -> None:
 
 FOREIGN = Observed(NAMESPACE.ref, {labels.ENVIRONMENT_UID: "uid-of-another"})
 OTHER_UID = Observed(stored(baseline.namespace(subject()), "uid-other").ref, {labels.ENVIRONMENT_UID: "uid-of-another"})
-FOREIGN_ACCESS = {key: Observed(seen.ref, {labels.ENVIRONMENT_UID: "uid-of-another"}) for key, seen in ACCESS.items()}
 
 
 @pytest.mark.parametrize(
@@ -133,7 +128,6 @@ FOREIGN_ACCESS = {key: Observed(seen.ref, {labels.ENVIRONMENT_UID: "uid-of-anoth
         ({}, world()),
         ({"namespace": RECORDED}, world(OTHER_UID)),
         ({}, world(FOREIGN)),
-        ({}, world(None, FOREIGN_ACCESS)),
     ],
 )
 def test_released_when_everything_of_ours_is_gone(status: Manifest, seen: World) -> None:

@@ -57,7 +57,10 @@ TABLE: Final[tuple[_Row, ...]] = (
 )
 
 ENVIRONMENT_READER: Final = "catalyst-environment-reader"
-"""The ClusterRole that reads Environments, bound once in every project namespace."""
+"""The ClusterRole that reads Environments, bound once in every project namespace to all of the project's people."""
+ENVIRONMENT_OWNER: Final = "catalyst-environment-owner"
+"""The ClusterRole that changes and deletes Environments, bound once in every project namespace to its owners. An
+admission policy keeps deployment environments from everybody but the gateway."""
 
 
 def cluster_role_name(role: Role) -> str:
@@ -81,22 +84,8 @@ def cluster_roles() -> list[Manifest]:
     return [
         *(_cluster_role(cluster_role_name(role), _rules(role)) for role in ROLES),
         _cluster_role(ENVIRONMENT_READER, [_rule(labels.GROUP, ("environments",), READ)]),
+        _cluster_role(ENVIRONMENT_OWNER, [_rule(labels.GROUP, ("environments",), ("update", "patch", "delete"))]),
     ]
-
-
-def environment_rules(role: Role, environments: list[str]) -> list[Manifest]:
-    """The rules of the generated Role by which a role writes just these Environments; reading is the reader's.
-
-    A binding in the project namespace would cover every Environment there, hence `resourceNames`.
-    """
-    verbs: dict[Role, tuple[str, ...]] = {
-        "observer": (),
-        "admin": ("update", "patch"),
-        "owner": ("update", "patch", "delete"),
-    }
-    if not verbs[role] or not environments:
-        return []
-    return [_rule(labels.GROUP, ("environments",), verbs[role]) | {"resourceNames": sorted(environments)}]
 
 
 def _rules(role: Role) -> list[Manifest]:

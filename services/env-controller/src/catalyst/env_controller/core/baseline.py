@@ -5,7 +5,6 @@ ResourceQuota, LimitRange                 defaults, each key overridable by the 
 NetworkPolicies                           deny all, then exactly what an environment needs
 ServiceAccounts default, workload         no token in pods
 RoleBindings                              the roles of the access table, for this namespace only
-Role and RoleBinding in the project's namespace: its owners may change this one Environment
 """
 
 import hashlib
@@ -18,7 +17,7 @@ from catalyst.env_controller.core.platform import PRIVATE_NETWORKS_V4, PRIVATE_N
 from catalyst.model import labels
 from catalyst.model.environment import Environment
 from catalyst.model.manifest import Manifest
-from catalyst.model.names import Identity, project_namespace, workload_namespace
+from catalyst.model.names import Identity, workload_namespace
 from catalyst.model.project import Project
 
 QUOTA = {
@@ -105,7 +104,6 @@ def children(subject: Subject) -> list[Manifest]:
             *network_policies(subject),
             *service_accounts(subject),
             *role_bindings(subject),
-            *environment_access(subject),
         )
     ]
 
@@ -246,35 +244,6 @@ def role_bindings(subject: Subject) -> list[Manifest]:
     ]
 
 
-def environment_access(subject: Subject) -> list[Manifest]:
-    """In the project's namespace a binding would cover every Environment there, hence a Role that names this one."""
-    name = f"catalyst-environment-{subject.identity.environment}"
-    where = project_namespace(subject.identity.team, subject.identity.project)
-    rules = [
-        {
-            "apiGroups": [labels.GROUP],
-            "resources": ["environments"],
-            "resourceNames": [subject.identity.environment],
-            "verbs": _environment_verbs(subject),
-        }
-    ]
-    role = _object(subject, "rbac.authorization.k8s.io/v1", "Role", name, where, rules=rules)
-    binding = _object(
-        subject,
-        "rbac.authorization.k8s.io/v1",
-        "RoleBinding",
-        name,
-        where,
-        roleRef={"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
-        subjects=[_group(subject, _changing_role(subject))],
-    )
-    return [role, binding]
-
-
-def _environment_verbs(subject: Subject) -> list[str]:
-    return ["update", "patch", "delete"] if subject.environment.spec.type == "Development" else ["update", "patch"]
-
-
 def _changing_role(subject: Subject) -> str:
     return "owner" if subject.environment.spec.type == "Development" else "admin"
 
@@ -284,8 +253,6 @@ def _group(subject: Subject, role: str) -> dict[str, str]:
     return {"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": name}
 
 
-def _object(
-    subject: Subject, api_version: str, kind: str, name: str, where: str | None = None, **fields: Any
-) -> Manifest:
-    metadata = {"name": name, "namespace": where or subject.namespace, "labels": subject.labels}
+def _object(subject: Subject, api_version: str, kind: str, name: str, **fields: Any) -> Manifest:
+    metadata = {"name": name, "namespace": subject.namespace, "labels": subject.labels}
     return {"apiVersion": api_version, "kind": kind, "metadata": metadata, **fields}

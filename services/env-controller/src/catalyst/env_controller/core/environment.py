@@ -7,13 +7,13 @@ any ──evidence recorded──▶ deleted ──▶ Terminating ──answers
 refused (unsafe, not granted, name taken) ──▶ Failed, and what exists stays as it is
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from catalyst.env_controller.core import acceptance, baseline, teardown
 from catalyst.env_controller.core.acceptance import Problem
 from catalyst.env_controller.core.conditions import with_condition
-from catalyst.env_controller.core.world import Decision, Observed, Patch, World, object_key
+from catalyst.env_controller.core.world import Decision, Observed, Patch, World, meant_for, object_key
 from catalyst.model import labels
 from catalyst.model.environment import Deletion, Environment, EnvironmentStatus, Phase, Stage
 from catalyst.model.manifest import Manifest, Ref
@@ -131,14 +131,13 @@ class _Difference:
     """How the children differ from what they should be."""
 
     apply: tuple[Manifest, ...]
-    repair: tuple[Manifest, ...]
     delete: tuple[Ref, ...]
     going: bool
     """One that belongs there is still being deleted, and is made anew when it is gone."""
 
     @property
     def is_none(self) -> bool:
-        return not (self.apply or self.repair or self.delete or self.going)
+        return not (self.apply or self.delete or self.going)
 
 
 def _materialise(subject: baseline.Subject, world: World, status: EnvironmentStatus, now: datetime) -> Decision:
@@ -146,15 +145,8 @@ def _materialise(subject: baseline.Subject, world: World, status: EnvironmentSta
     requeue = _until_expiry(environment, now)
     if world.namespace is None:
         status = _provisioning(_stage(_stage(status, "Namespace", now), "Baseline", now), environment, now)
-        difference = _difference(subject, _without_namespace(subject, world))
-        return Decision(
-            create=(wanted,),
-            apply=difference.apply,
-            repair=difference.repair,
-            delete=difference.delete,
-            status=status,
-            requeue_after=requeue,
-        )
+        # A mirror that still shows something in it is behind.
+        return Decision(create=(wanted,), apply=tuple(baseline.children(subject)), status=status, requeue_after=requeue)
     if world.namespace.labels.get(labels.ENVIRONMENT_UID) != subject.uid:
         return Decision(status=_taken(status, environment, world.namespace, now), requeue_after=requeue)
     if world.namespace.terminating:
@@ -176,19 +168,12 @@ def _materialise(subject: baseline.Subject, world: World, status: EnvironmentSta
         return Decision(status=_provisioned(status, environment, now), requeue_after=requeue)
     return Decision(
         apply=difference.apply,
-        repair=difference.repair,
         delete=difference.delete,
         patch=patch,
         status=status if _was_complete(status) else _provisioning(_stage(status, "Baseline", now), environment, now),
         announce=not _was_complete(status),
         requeue_after=requeue,
     )
-
-
-def _without_namespace(subject: baseline.Subject, world: World) -> World:
-    """The namespace is not there, so a mirror that still shows something in it is behind."""
-    outside = {key: child for key, child in world.children.items() if child.ref.namespace != subject.namespace}
-    return replace(world, children=outside)
 
 
 def _was_complete(status: EnvironmentStatus) -> bool:
@@ -202,7 +187,7 @@ def _relabelled(wanted: Manifest, found: Observed) -> tuple[Patch, ...]:
 
 
 def _difference(subject: baseline.Subject, world: World) -> _Difference:
-    apply, repair, delete, going = [], [], [], False
+    apply, delete, going = [], [], False
     wanted = {
         object_key(m["kind"], m["metadata"]["namespace"], m["metadata"]["name"]): m for m in baseline.children(subject)
     }
@@ -214,14 +199,12 @@ def _difference(subject: baseline.Subject, world: World) -> _Difference:
             going = True
         elif found.labels.get(labels.ENVIRONMENT_UID) != subject.uid and not _is_cluster_made(found):
             delete.append(found.ref)
-        elif found.is_drifted_from(manifest):
-            repair.append(_meant_for(manifest, found.ref))
-        elif found.applied != manifest["metadata"]["annotations"][labels.APPLIED] or _mislabelled(manifest, found):
-            apply.append(_meant_for(manifest, found.ref))
+        elif not _is_current(found, manifest):
+            apply.append(meant_for(manifest, found.ref))
     delete += [
         found.ref for key, found in world.children.items() if key not in wanted and _is_left_over(found, subject)
     ]
-    return _Difference(tuple(apply), tuple(repair), tuple(delete), going)
+    return _Difference(tuple(apply), tuple(delete), going)
 
 
 def _is_left_over(found: Observed, subject: baseline.Subject) -> bool:
@@ -233,13 +216,14 @@ def _is_cluster_made(found: Observed) -> bool:
     return found.ref.kind == "ServiceAccount" and found.ref.name == "default"
 
 
-def _mislabelled(manifest: Manifest, found: Observed) -> bool:
-    return any(found.labels.get(key) != value for key, value in manifest["metadata"]["labels"].items())
-
-
-def _meant_for(manifest: Manifest, ref: Ref) -> Manifest:
-    """The manifest with the uid and resourceVersion it was decided for: anything newer refuses it."""
-    return {**manifest, "metadata": {**manifest["metadata"], "uid": ref.uid, "resourceVersion": ref.resource_version}}
+def _is_current(found: Observed, manifest: Manifest) -> bool:
+    """It is what we want now, under our labels, and nobody else has written its content."""
+    metadata = manifest["metadata"]
+    return (
+        found.applied == metadata["annotations"][labels.APPLIED]
+        and all(found.labels.get(key) == value for key, value in metadata["labels"].items())
+        and not found.is_drifted_from(manifest)
+    )
 
 
 def _provisioning(

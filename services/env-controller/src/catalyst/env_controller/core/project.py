@@ -1,4 +1,5 @@
-"""decide_project(project, world, now): the namespace that holds a project's Environments, and who may read them.
+"""decide_project(project, world, now): the namespace that holds a project's Environments, and who may read and
+change them.
 
 A Project that is deleted takes its development environments along, each by evidence recorded in that Environment. A
 deployment environment (staging, production) is never deleted that way: it holds the Project until a person has
@@ -13,15 +14,13 @@ from catalyst.env_controller.core import acceptance
 from catalyst.env_controller.core.baseline import with_digest
 from catalyst.env_controller.core.conditions import with_condition
 from catalyst.env_controller.core.platform import Platform
-from catalyst.env_controller.core.world import Observed, Patch, ProjectDecision, object_key
-from catalyst.model import labels
+from catalyst.env_controller.core.world import Observed, Patch, ProjectDecision, meant_for, object_key
+from catalyst.model import access, labels
 from catalyst.model.environment import Deletion, Environment
 from catalyst.model.manifest import Manifest
 from catalyst.model.names import project_namespace
 from catalyst.model.project import Project, ProjectStatus
 from catalyst.model.resource import NamespaceRef
-
-ROLES = ("observer", "admin", "owner")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +43,9 @@ def decide_project(project: Project, world: ProjectWorld, now: datetime) -> Proj
     if not is_accepted(status):
         return ProjectDecision(status=status)
     wanted = _namespace(project)
-    binding = with_digest(_readers(project))
+    bindings = [with_digest(binding) for binding in (_readers(project), _owners(project))]
     if world.namespace is None:
-        return ProjectDecision(create=(wanted,), apply=(binding,), status=status)
+        return ProjectDecision(create=(wanted,), apply=tuple(bindings), status=status)
     if world.namespace.labels.get(labels.PROJECT_UID) != project.metadata.uid:
         message = (
             f"Namespace {world.namespace.ref.name} exists and does not belong to this Project "
@@ -78,7 +77,8 @@ def decide_project(project: Project, world: ProjectWorld, now: datetime) -> Proj
         "Ready",
         f"Environments may be made in namespace {world.namespace.ref.name}.",
     )
-    return _with_binding(binding, world, status)
+    differing = (_difference(binding, world) for binding in bindings)
+    return ProjectDecision(apply=tuple(meant for meant in differing if meant), status=status)
 
 
 def is_accepted(status: ProjectStatus | None) -> bool:
@@ -86,19 +86,13 @@ def is_accepted(status: ProjectStatus | None) -> bool:
     return accepted is not None and accepted.status == "True"
 
 
-def _with_binding(binding: Manifest, world: ProjectWorld, status: ProjectStatus) -> ProjectDecision:
+def _difference(binding: Manifest, world: ProjectWorld) -> Manifest | None:
+    """The binding as it must be written: anew, or for the uid and resourceVersion of one that differs; else None."""
     found = world.children.get(object_key("RoleBinding", binding["metadata"]["namespace"], binding["metadata"]["name"]))
     if found is None:
-        return ProjectDecision(apply=(binding,), status=status)
-    meant = {
-        **binding,
-        "metadata": {**binding["metadata"], "uid": found.ref.uid, "resourceVersion": found.ref.resource_version},
-    }
-    if found.is_drifted_from(binding):
-        return ProjectDecision(repair=(meant,), status=status)
-    if found.applied != binding["metadata"]["annotations"][labels.APPLIED]:
-        return ProjectDecision(apply=(meant,), status=status)
-    return ProjectDecision(status=status)
+        return binding
+    is_current = found.applied == binding["metadata"]["annotations"][labels.APPLIED]
+    return None if is_current and not found.is_drifted_from(binding) else meant_for(binding, found.ref)
 
 
 def _judged(project: Project, world: ProjectWorld, now: datetime) -> ProjectStatus:
@@ -175,21 +169,27 @@ def _namespace(project: Project) -> Manifest:
 
 def _readers(project: Project) -> Manifest:
     """Whoever has any role in the project may read its Environments."""
-    groups = [f"catalyst:{project.team}:{project.metadata.name}:{role}" for role in ROLES]
+    return _binding(project, "catalyst-environment-readers", access.ENVIRONMENT_READER, access.ROLES)
+
+
+def _owners(project: Project) -> Manifest:
+    """Its owners may change and delete them; a policy keeps deployment environments from them."""
+    return _binding(project, "catalyst-environment-owners", access.ENVIRONMENT_OWNER, ("owner",))
+
+
+def _binding(project: Project, name: str, cluster_role: str, roles: tuple[access.Role, ...]) -> Manifest:
+    api_group = "rbac.authorization.k8s.io"
+    groups = [access.group(project.team, project.metadata.name, role) for role in roles]
     return {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "apiVersion": f"{api_group}/v1",
         "kind": "RoleBinding",
         "metadata": {
-            "name": "catalyst-environment-readers",
+            "name": name,
             "namespace": project_namespace(project.team, project.metadata.name),
             "labels": _labels(project),
         },
-        "roleRef": {
-            "apiGroup": "rbac.authorization.k8s.io",
-            "kind": "ClusterRole",
-            "name": "catalyst-environment-reader",
-        },
-        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": group} for group in groups],
+        "roleRef": {"apiGroup": api_group, "kind": "ClusterRole", "name": cluster_role},
+        "subjects": [{"apiGroup": api_group, "kind": "Group", "name": group} for group in groups],
     }
 
 

@@ -33,13 +33,11 @@ def decide_teardown(environment: Environment, world: World, now: datetime) -> De
             requeue_after=0,
         )
     namespace = _own_namespace(status, world)
-    outside = [child for child in world.children.values() if _is_outside(child, environment)]
-    left = [*outside, namespace] if namespace else outside
-    if left:
+    if namespace:
         status = _torn(
             status, environment, "RemovingNamespace", "The namespace and its contents are being removed.", now
         )
-        return Decision(delete=tuple(found.ref for found in left if not found.terminating), status=status)
+        return Decision(delete=() if namespace.terminating else (namespace.ref,), status=status)
     return Decision(release=True, announce=False)
 
 
@@ -87,12 +85,6 @@ def _recorded(environment: Environment, status: EnvironmentStatus, world: World)
 def _own_namespace(status: EnvironmentStatus, world: World) -> Observed | None:
     found = world.namespace
     return found if found and status.namespace and found.ref.uid == status.namespace.uid else None
-
-
-def _is_outside(child: Observed, environment: Environment) -> bool:
-    """Ours, and not in the workload namespace, with which the rest goes."""
-    ours = child.labels.get(labels.ENVIRONMENT_UID) == environment.metadata.uid
-    return ours and child.ref.namespace == environment.metadata.namespace
 
 
 def _torn(

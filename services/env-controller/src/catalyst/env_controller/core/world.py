@@ -49,6 +49,11 @@ def object_key(kind: str, namespace: str | None, name: str) -> str:
     return f"{kind}/{namespace or ''}/{name}"
 
 
+def meant_for(manifest: Manifest, ref: Ref) -> Manifest:
+    """The manifest with the uid and resourceVersion it was decided for: anything newer refuses it."""
+    return {**manifest, "metadata": {**manifest["metadata"], "uid": ref.uid, "resourceVersion": ref.resource_version}}
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """What one Environment's decision depends on, besides itself and the time.
@@ -81,8 +86,8 @@ class Decision:
 
     amend             merge patch of the resource itself (its finalizer, its evidence); nothing else in that pass
     create            namespaces: POST, so that an existing one is never adopted by accident
-    apply             POST of what is missing; PUT, for one uid and resourceVersion, of what is outdated
-    repair            PUT, for one uid and resourceVersion, of what somebody else changed
+    apply             POST of what is missing; PUT, for one uid and resourceVersion, of what is outdated or was changed
+                      by somebody else
     patch, delete     each with the uid it is meant for
     status            written when it differs, by merge patch with uid and resourceVersion
     announce          publish the snapshot; `again`: how often the open questions have been asked again
@@ -94,7 +99,6 @@ class Decision:
     amend: Manifest | None = None
     create: tuple[Manifest, ...] = ()
     apply: tuple[Manifest, ...] = ()
-    repair: tuple[Manifest, ...] = ()
     patch: tuple[Patch, ...] = ()
     delete: tuple[Ref, ...] = ()
     status: EnvironmentStatus | ProjectStatus | None = None
@@ -107,16 +111,7 @@ class Decision:
     @property
     def changes_objects(self) -> bool:
         """Something besides the status is written, so the world must be looked at again."""
-        return bool(
-            self.amend
-            or self.create
-            or self.apply
-            or self.repair
-            or self.patch
-            or self.delete
-            or self.remove
-            or self.release
-        )
+        return bool(self.amend or self.create or self.apply or self.patch or self.delete or self.remove or self.release)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,6 @@ CHILDREN = (
     resources.LIMIT_RANGE,
     resources.NETWORK_POLICY,
     resources.SERVICE_ACCOUNT,
-    resources.ROLE,
     resources.ROLE_BINDING,
 )
 """The kinds of the baseline, mirrored by metadata alone."""
@@ -98,10 +97,7 @@ class Cluster:
         identity = environment.identity
         project = self.projects.store.get(identity.team, identity.project)
         name = workload_namespace(identity)
-        own = environment.metadata.namespace or ""
-        access = f"catalyst-environment-{identity.environment}"
         children = [child for reflector in self.children for child in reflector.store.within(name)]
-        children += [found for reflector in self.children if (found := reflector.store.get(own, access))]
         return World(
             platform=self._platform,
             project=Project.parse(project) if project else None,
@@ -157,8 +153,7 @@ class Cluster:
         outside = [manifest for manifest in decision.apply if manifest["metadata"]["namespace"] not in made]
         await together(
             self._make(decision.create, inside),
-            self._write_all(outside),
-            *map(self._write, decision.repair),
+            *map(self._write, outside),
             *map(self._patch, decision.patch),
             *map(self._delete, decision.delete),
         )
@@ -170,15 +165,7 @@ class Cluster:
             except AlreadyExists:
                 self.namespaces.learn(await self._reader.get(ref_of(manifest)))
                 raise  # the mirror was behind, or it is somebody else's: look again
-        await self._write_all(contents)
-
-    async def _write_all(self, manifests: list[Manifest]) -> None:
-        """All at once, but a RoleBinding after its Role: without the Role the API server cannot judge the binding."""
-        bindings = [manifest for manifest in manifests if _names_a_role(manifest)]
-        others = [manifest for manifest in manifests if manifest not in bindings]
-        work = [self._write(manifest, *_bindings_of(manifest, bindings)) for manifest in others]
-        work += [self._write(binding) for binding in bindings if not any(_binds(binding, role) for role in others)]
-        await together(*work)
+        await together(*map(self._write, contents))
 
     async def remove(self, reflector: Reflector, ref: Ref) -> None:
         """Delete exactly this version: its recorded evidence is what we read."""
@@ -206,17 +193,16 @@ class Cluster:
         self.namespaces.learn(found)
         return uid is not None and found["metadata"]["uid"] != uid
 
-    async def _write(self, *manifests: Manifest) -> None:
-        """One after the other: POST of what was missing, PUT of what is there, for the uid and resourceVersion it was
+    async def _write(self, manifest: Manifest) -> None:
+        """POST of what was missing, PUT of what is there, for the uid and resourceVersion it was
         decided for. A request that comes late, from a leader that was, finds its object made or changed: refused.
         """
-        for manifest in manifests:
-            if _is_of_the_cluster(manifest):
-                self._learn(await self._writer.apply(manifest))
-            elif "uid" not in manifest["metadata"]:
-                await self._create(manifest)
-            else:
-                self._learn(await self._writer.replace(manifest))
+        if _is_of_the_cluster(manifest):
+            self._learn(await self._writer.apply(manifest))
+        elif "uid" not in manifest["metadata"]:
+            await self._create(manifest)
+        else:
+            self._learn(await self._writer.replace(manifest))
 
     async def _create(self, manifest: Manifest) -> None:
         try:
@@ -258,18 +244,6 @@ def _is_of_the_cluster(manifest: Manifest) -> bool:
     apply begins that. Its content is always the same, so one that comes late changes nothing.
     """
     return bool(manifest["kind"] == "ServiceAccount" and manifest["metadata"]["name"] == "default")
-
-
-def _names_a_role(manifest: Manifest) -> bool:
-    return bool(manifest["kind"] == "RoleBinding" and manifest["roleRef"]["kind"] == "Role")
-
-
-def _binds(binding: Manifest, role: Manifest) -> bool:
-    return bool(role["kind"] == "Role" and role["metadata"]["name"] == binding["roleRef"]["name"])
-
-
-def _bindings_of(role: Manifest, bindings: list[Manifest]) -> list[Manifest]:
-    return [binding for binding in bindings if _binds(binding, role)]
 
 
 def _take_in(reflector: Reflector, ref: Ref, answer: Manifest) -> None:
