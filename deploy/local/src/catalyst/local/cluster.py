@@ -116,10 +116,10 @@ def up(folder: Path = FOLDER, *, out: TextIO = sys.stdout, within: float = 240) 
     deadline = time.monotonic() + within
     with log.open() as said:
         while not ((state := running(folder)) and state.ready):
-            out.write(said.read())
-            out.flush()
             if process.poll() is not None:
                 raise ClusterFailed(f"the cluster did not start; {log} ends with:\n{tail(log, 40)}")
+            out.write(said.read())
+            out.flush()
             if time.monotonic() > deadline:
                 process.terminate()
                 raise ClusterFailed(f"the cluster was not ready within {within:g} s; {log} ends with:\n{tail(log, 40)}")
@@ -235,7 +235,7 @@ class _Supervisor:
         self._at.kubeconfig.write_bytes(plane.admin_kubeconfig.read_bytes())
         self._passed("control plane")
         self._apply()
-        for part in (node.scheduler, node.proxy, node.router):
+        for part in (node.scheduler, node.proxy):
             part.start()
         node.containerd.wait_until(self._at.containerd_socket.is_socket, within=20)
         began = datetime.now(UTC)
@@ -244,9 +244,12 @@ class _Supervisor:
         self._write()
         for part, answers in self._answers():
             part.wait_until(answers, within=60)
-        self._passed("registry, mirror, kube-proxy, firewall, scheduler, kubelet")
+        self._passed("registry, mirror, kube-proxy, scheduler, kubelet")
         node.kubelet.wait_until(lambda: self._node_is_ready(began), within=60, what="reporting a ready node")
         self._passed("node")
+        node.router.start()  # it ends at once when the node is not known yet
+        node.router.wait_until(leftovers.firewall_stands, within=60, what="enforcing network policies")
+        self._passed("firewall")
         self._wait_for_dns()
         self._passed("DNS and Services")
         self._ready = True
@@ -260,7 +263,6 @@ class _Supervisor:
             (node.mirror, lambda: _http(f"http://{layout.ADDRESS}:{layout.MIRROR_PORT}/v2/", 200)),
             (node.scheduler, lambda: _http(f"https://127.0.0.1:{node.scheduler_port}/healthz", 200)),
             (node.proxy, lambda: _http(f"http://127.0.0.1:{node.proxy_health}/healthz", 200)),
-            (node.router, leftovers.firewall_stands),
             (node.kubelet, lambda: _http(f"http://127.0.0.1:{node.kubelet_health}/healthz", 200)),
         )
 

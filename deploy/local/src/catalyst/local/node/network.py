@@ -88,13 +88,13 @@ def _make_internet(links: set[str]) -> None:
     if space not in _namespaces():
         _ip("netns", "add", space)
     if layout.INTERNET_LINK not in links:
-        _ip("link", "add", layout.INTERNET_LINK, "type", "veth", "peer", "name", "link", "netns", space)
+        _ip("link", "add", layout.INTERNET_LINK, "type", "veth", "peer", "name", "inside", "netns", space)
     _ip("addr", "replace", f"{layout.INTERNET_GATEWAY}/24", "dev", layout.INTERNET_LINK)
     _ip("link", "set", layout.INTERNET_LINK, "up")
     _setting(f"net.ipv4.conf.{layout.INTERNET_LINK}.rp_filter").write_text("2")  # answers come from METADATA, too
-    _ip("-n", space, "addr", "replace", f"{layout.INTERNET}/24", "dev", "link")
+    _ip("-n", space, "addr", "replace", f"{layout.INTERNET}/24", "dev", "inside")
     _ip("-n", space, "addr", "replace", f"{layout.METADATA}/32", "dev", "lo")
-    _ip("-n", space, "link", "set", "link", "up")
+    _ip("-n", space, "link", "set", "inside", "up")
     _ip("-n", space, "link", "set", "lo", "up")
     table = str(layout.ROUTING_TABLE)
     _ip("route", "replace", "unreachable", layout.INTERNET_RANGE)
