@@ -249,6 +249,7 @@ class _Supervisor:
         self._passed("node")
         node.router.start()  # it ends at once when the node is not known yet
         node.router.wait_until(leftovers.firewall_stands, within=60, what="enforcing network policies")
+        network.guard()
         self._passed("firewall")
         self._wait_for_dns()
         self._passed("DNS and Services")
@@ -300,6 +301,7 @@ class _Supervisor:
             self._restart_ended()
             if time.monotonic() - checked > 10:  # noqa: PLR2004 -- seconds
                 network.make()
+                network.guard()
                 checked = time.monotonic()
             time.sleep(0.2)
 

@@ -30,7 +30,7 @@ from typing import Final, TextIO
 
 import httpx
 
-from catalyst.local.components import cache_folder
+from catalyst.local.components import KANIKO, cache_folder
 from catalyst.local.process import Part, free_ports, tail
 
 DOCKERFILES: Final = Path(__file__).resolve().parents[4] / "images"
@@ -87,7 +87,7 @@ def wanted(binaries: Mapping[str, Path]) -> tuple[Image, ...]:
         ),
         Image(
             "kaniko",
-            ("kaniko-project/executor:v1.24.0", "kaniko-project/executor:latest"),
+            (f"kaniko-project/executor:{KANIKO}", "kaniko-project/executor:latest"),
             {"executor": binaries["executor"], "ca-certificates.crt": roots},
             parent="",
         ),

@@ -28,6 +28,9 @@ from catalyst.local.node.layout import PODS_BRIDGE, Layout
 _MNT_DETACH: Final = 2
 _CHAINS: Final = re.compile(r"^(KUBE-|CNI-)")
 _SETS: Final = re.compile(r"^(KUBE-|kube-router|inet6:KUBE-|inet6:kube-router)")
+_ROUTER_RULE: Final = "KUBE-ROUTER rule to explicitly ACCEPT traffic"
+FOLDERS: Final = ("/run/containerd", "/var/lib/cni", "/var/lib/kubelet", "/var/log/containers")
+"""Written by shims, the CNI library and the kubelet wherever their own folders lie; removed if they were not there."""
 _CONTROL_GROUPS: Final = Path("/sys/fs/cgroup")
 _FIREWALLS: Final = ("iptables", "ip6tables")
 
@@ -36,7 +39,13 @@ def remember(at: Layout) -> None:
     """Note what the machine was like, unless that was done and not yet cleaned up."""
     if not at.before.exists():
         chains = {tool: sorted(_chains(tool)) for tool in _FIREWALLS}
-        at.before.write_text(json.dumps({"settings": network.settings(), "chains": chains, "sets": sorted(_sets())}))
+        state = {
+            "settings": network.settings(),
+            "chains": chains,
+            "sets": sorted(_sets()),
+            "folders": [path for path in FOLDERS if Path(path).exists()],
+        }
+        at.before.write_text(json.dumps(state))
 
 
 def clean(at: Layout, say: Callable[[str], None]) -> None:
@@ -51,6 +60,8 @@ def clean(at: Layout, say: Callable[[str], None]) -> None:
         say(f"the kernel refused to set back {refused}")
     _remove_control_groups()
     _remove_log_links(at)
+    for path in set(FOLDERS) - set(before.get("folders", FOLDERS)):
+        shutil.rmtree(path, ignore_errors=True)
     for folder in (at.data, at.run / "containerd"):
         shutil.rmtree(folder, ignore_errors=True)
         if folder.exists():
@@ -71,6 +82,7 @@ def found(at: Layout) -> list[str]:
         *(f"mount {mount}" for mount in _mounts(at)),
         *(f"network device {name}" for name in psutil.net_if_addrs() if name.startswith("catalyst")),
         *rules,
+        *(f"{tool} rule {line}" for tool in _FIREWALLS for _, lines in _tables(tool) for line in lines if _ours(line)),
         *(f"ipset {name}" for name in sorted(_sets() - set(before.get("sets", ())))),
         *(f"folder {path}" for path in (at.data, Path("/run/netns", "catalyst-internet")) if path.exists()),
         *([f"entries in {network.HOSTS}"] if "catalyst-local" in network.HOSTS.read_text() else []),
@@ -165,12 +177,17 @@ def _removal(rules: list[str], kept: set[str]) -> Iterator[str]:
         words = line.split()
         if words[0] == "-A" and words[1] not in ours:
             target = words[words.index("-j") + 1] if "-j" in words else ""
-            if target in ours or f'name: \\"{PODS_BRIDGE}\\"' in line:
+            if target in ours or (ours and _ROUTER_RULE in line) or _ours(line):
                 yield line.replace("-A", "-D", 1)
     for chain in sorted(ours):
         yield f"-F {chain}"
     for chain in sorted(ours):
         yield f"-X {chain}"
+
+
+def _ours(rule: str) -> bool:
+    """Of a built-in chain, and of nobody else: our network's name is in it."""
+    return f'name: \\"{PODS_BRIDGE}\\"' in rule
 
 
 def _tables(tool: str) -> Iterator[tuple[str, list[str]]]:
