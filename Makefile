@@ -51,4 +51,5 @@ lock: ## resolve requirements.in into requirements.lock: exact, hashed, without 
 	@! grep -nE '^ *--(index|extra|find)|://' requirements.lock || { echo 'requirements.lock names a host' >&2; exit 1; }
 
 clean: ## remove what was generated here: .venv, caches, .run (the binaries' cache stays)
+	@[ ! -e .run/cluster/state.json ] || $(PY) -m catalyst.local cluster down
 	@rm -rf .venv .run .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -21,7 +21,7 @@ import httpx
 from catalyst.local import cluster, components, dev, supervisor
 from catalyst.local.example import Action
 from catalyst.local.existing import ExistingCluster
-from catalyst.local.node import layout, leftovers
+from catalyst.local.node import images, layout, leftovers
 from catalyst.local.process import tail
 
 ACTIONS: dict[str, Action] = {"open": "opened", "push": "synchronize", "close": "closed", "reopen": "reopened"}
@@ -71,6 +71,13 @@ def _cluster_up(options: argparse.Namespace) -> int:
             print(f"CATALYST_KUBECONFIG={chosen} names a cluster, and it answers; nothing to start")
         return 0
     _show_cluster(cluster.up(options.folder))
+    return 0
+
+
+def _cluster_image(options: argparse.Namespace) -> int:
+    binaries = components.binaries(components=components.COMPONENTS + components.NODE)
+    images.build(options.context.absolute(), options.tags, binaries, sys.stderr, dockerfile=options.dockerfile)
+    print("\n".join(f"{layout.MIRROR}/{tag}" for tag in options.tags))
     return 0
 
 
@@ -164,6 +171,11 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         if name == "logs":
             _add_log_options(command)
+    image = node_commands.add_parser("image", help="build a Dockerfile into the mirror of base images")
+    image.add_argument("context", type=Path)
+    image.add_argument("tags", nargs="+", metavar="repository:tag", help="such as catalyst/builder:dev")
+    image.add_argument("-f", "--dockerfile", type=Path, help="default: the context's")
+    image.set_defaults(run=_cluster_image)
     develop = commands.add_parser("dev", help="everything, with an example pull request, until ctrl-C")
     develop.add_argument("--once", action="store_true", help="end when the example environment came and went")
     develop.set_defaults(run=lambda options: dev.run(once=options.once))

@@ -92,18 +92,21 @@ def running(folder: Path = FOLDER) -> ClusterState | None:
 # Commands
 
 
-def up(folder: Path = FOLDER, *, out: TextIO = sys.stdout, within: float = 240) -> ClusterState:
+def up(folder: Path = FOLDER, *, out: TextIO | None = None, within: float = 240) -> ClusterState:
     """Everything that is missing is installed, built and started, each with what it is and how long it took.
 
     Raises NotThisMachine, ComponentError, SeedingFailed, NetworkTaken, ClusterFailed.
     """
-    if (state := running(folder)) and state.ready:
-        return state
+    if running(folder):
+        return _when_ready(folder, within)
+    out = out or sys.stdout
     packages.check_machine()
     packages.install(out)
     binaries = components.binaries(components=components.COMPONENTS + components.NODE, progress=out)
     images.seed(binaries, out)
     folder.mkdir(parents=True, exist_ok=True)
+    with _owned(Layout(folder.absolute())):  # refuses here, where it is read; the supervisor takes it a moment later
+        pass
     log = folder / "supervisor.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -129,6 +132,18 @@ def up(folder: Path = FOLDER, *, out: TextIO = sys.stdout, within: float = 240) 
     return state
 
 
+def _when_ready(folder: Path, within: float) -> ClusterState:
+    """Of a supervisor that another command started."""
+    deadline = time.monotonic() + within
+    while (state := running(folder)) and not state.ready:
+        if time.monotonic() > deadline:
+            raise ClusterFailed(f"the cluster was not ready within {within:g} s; see {folder / 'supervisor.log'}")
+        time.sleep(0.2)
+    if state is None:
+        raise ClusterFailed(f"the cluster ended; {folder / 'supervisor.log'}:\n{tail(folder / 'supervisor.log', 30)}")
+    return state
+
+
 def down(folder: Path = FOLDER, *, within: float = 90) -> list[str]:
     """End the cluster and remove everything it made, also after a kill -9 of the supervisor.
 
@@ -136,7 +151,7 @@ def down(folder: Path = FOLDER, *, within: float = 90) -> list[str]:
     end or another checkout's cluster runs.
     """
     at = Layout(folder)
-    state = ClusterState.read(folder)
+    state, before = ClusterState.read(folder), leftovers.known(at)
     if state is not None and state.supervisor.runs:
         os.kill(state.supervisor.pid, signal.SIGTERM)
         deadline = time.monotonic() + within
@@ -146,9 +161,10 @@ def down(folder: Path = FOLDER, *, within: float = 90) -> list[str]:
             time.sleep(0.05)
     with _owned(at):
         _end_orphans(state)
+        before = leftovers.known(at) or before
         if at.before.exists() or at.data.exists() or leftovers.shims(at):
             _clean(at, print)
-    return leftovers.found(at)
+    return leftovers.found(at, before)
 
 
 def supervise(folder: Path = FOLDER) -> int:
@@ -227,6 +243,7 @@ class _Supervisor:
 
     def _start(self) -> None:
         node, plane = self._node, self._plane
+        self._write()  # a second `up` waits for this one
         self._say("resuming the cluster that was here" if self._resumes else "starting a new cluster")
         for part in (node.internet, node.registry, node.mirror, node.containerd):
             part.start()

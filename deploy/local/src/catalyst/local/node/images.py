@@ -121,8 +121,7 @@ def seed(
         missing = _missing(home, wanted(binaries) if images is None else images)
         if not missing:
             return
-        with tempfile.TemporaryDirectory(prefix="seeding-", dir=home) as scratch, _Registry(home, binaries) as registry:
-            bench = _Bench(Path(scratch), home / "seeding.log", registry)
+        with _bench(home, binaries) as bench:
             for number, image in enumerate(missing, 1):
                 begun = time.monotonic()
                 what = f"image {image.tags[0]} ({number} of {len(missing)}) …"
@@ -131,6 +130,24 @@ def seed(
                 _remember(home, image)
                 start = "\r\033[K" if out.isatty() else ""
                 print(f"{start}image {image.tags[0]} built in {time.monotonic() - begun:.0f} s", file=out, flush=True)
+
+
+def build(
+    context: Path,
+    tags: Sequence[str],
+    binaries: Mapping[str, Path],
+    out: TextIO,
+    *,
+    dockerfile: Path | None = None,
+    env: Mapping[str, str] = os.environ,
+) -> None:
+    """Any image from its Dockerfile (default: the context's) into the mirror, whatever is there under its tags;
+    `FROM` finds the base images. A running cluster sees it at once. Raises SeedingFailed.
+    """
+    home = storage(env).parent
+    home.mkdir(parents=True, exist_ok=True)
+    with _locked(home / "lock", out), _bench(home, binaries) as bench:
+        bench.buildah(tags[0], tags, context, dockerfile=dockerfile)
 
 
 def _missing(home: Path, images: Sequence[Image]) -> list[Image]:
@@ -186,6 +203,14 @@ class _Registry:
             return False
 
 
+@contextmanager
+def _bench(home: Path, binaries: Mapping[str, Path]) -> Iterator[_Bench]:
+    for stale in home.glob("seeding-*/"):  # of somebody who was killed: the lock is ours
+        shutil.rmtree(stale)
+    with tempfile.TemporaryDirectory(prefix="seeding-", dir=home) as scratch, _Registry(home, binaries) as registry:
+        yield _Bench(Path(scratch), home / "seeding.log", registry)
+
+
 class _Bench:
     """Where images are built: buildah's storage, the package source, downloaded packages. Removed afterwards."""
 
@@ -214,7 +239,7 @@ class _Bench:
         try:
             if image.folder == BASE:
                 self._debootstrap(context)
-            self._buildah(image, context)
+            self.buildah(image.folder, image.tags, context, packages=image.parent == BASE)
         finally:
             shutil.rmtree(context)
 
@@ -239,19 +264,21 @@ class _Bench:
         self._run(BASE, [*tar, "--exclude=./dev/*", "--exclude=./proc/*", "--exclude=./sys/*", "."])
         shutil.rmtree(root)
 
-    def _buildah(self, image: Image, context: Path) -> None:
-        first, *others = image.tags
+    def buildah(
+        self, name: str, tags: Sequence[str], context: Path, *, dockerfile: Path | None = None, packages: bool = True
+    ) -> None:
+        """Build and push. `packages`: RUN may install from the machine's package source, which leaves no trace."""
         apt = [f"{self._folder / 'apt'}:/etc/apt", f"{self._folder / 'lists'}:/var/lib/apt/lists"]
         apt.append(f"{self._folder / 'archives'}:/var/cache/apt/archives")
-        volumes = [word for volume in apt for word in ("--volume", volume)] if image.parent == BASE else []
+        volumes = [f"--volume={volume}" for volume in apt] if packages else []
         store = [f"--root={self._folder / 'storage'}", f"--runroot={self._folder / 'run'}", "--storage-driver=vfs"]
-        where = ["--tls-verify=false"]
-        name = f"docker.io/{first}"
-        build = ["buildah", *store, "bud", "--isolation", "chroot", "--format", "docker", *where, *volumes]
-        self._run(image.folder, [*build, "--tag", name, context])
-        for tag in (first, *others):
+        file = [f"--file={dockerfile}"] if dockerfile else []
+        local, insecure = f"docker.io/{tags[0]}", "--tls-verify=false"
+        options = ["--isolation=chroot", "--format=docker", insecure, *file, *volumes]
+        self._run(name, ["buildah", *store, "bud", *options, "--tag", local, context])
+        for tag in tags:
             target = f"docker://{self._registry.address}/{tag}"
-            self._run(image.folder, ["buildah", *store, "push", *where, name, target])
+            self._run(name, ["buildah", *store, "push", insecure, local, target])
 
     def _run(self, name: str, command: Sequence[str | Path]) -> None:
         env = {

@@ -16,7 +16,7 @@ import shutil
 import stat
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,7 +52,7 @@ def clean(at: Layout, say: Callable[[str], None]) -> None:
     """Everything goes, the cluster's data, too; `say` is told what would not."""
     end_containers(at)
     _unmount(at)
-    before = _before(at)
+    before = known(at)
     if before:  # else nothing tells our chains from somebody's; after a restart of the machine there are none
         _remove_firewall(before, say)
     network.remove()
@@ -69,12 +69,15 @@ def clean(at: Layout, say: Callable[[str], None]) -> None:
     at.before.unlink(missing_ok=True)
 
 
-def found(at: Layout) -> list[str]:
-    """What of a node is in this machine, in words; empty when nothing is."""
-    before = _before(at)
+def found(at: Layout, before: Mapping[str, Any] | None = None) -> list[str]:
+    """What of a node is in this machine, in words; empty when nothing is.
+
+    `before`: what `known` gave, when `clean` has forgotten it. Without either, chains and sets may be somebody's.
+    """
+    before = before or known(at)
     rules = [
         f"{tool} chain {chain}"
-        for tool in _FIREWALLS
+        for tool in (_FIREWALLS if before else ())
         for chain in sorted(_chains(tool) - set(before.get("chains", {}).get(tool, ())))
     ]
     return [
@@ -83,7 +86,7 @@ def found(at: Layout) -> list[str]:
         *(f"network device {name}" for name in psutil.net_if_addrs() if name.startswith("catalyst")),
         *rules,
         *(f"{tool} rule {line}" for tool in _FIREWALLS for _, lines in _tables(tool) for line in lines if _ours(line)),
-        *(f"ipset {name}" for name in sorted(_sets() - set(before.get("sets", ())))),
+        *(f"ipset {name}" for name in sorted(_sets() - set(before.get("sets", ()))) if before),
         *(f"folder {path}" for path in (at.data, Path("/run/netns", "catalyst-internet")) if path.exists()),
         *([f"entries in {network.HOSTS}"] if "catalyst-local" in network.HOSTS.read_text() else []),
     ]
@@ -242,7 +245,8 @@ def _remove_log_links(at: Layout) -> None:
             link.unlink()
 
 
-def _before(at: Layout) -> dict[str, Any]:
+def known(at: Layout) -> dict[str, Any]:
+    """What `remember` noted; empty when nothing was, or it was cleaned up."""
     try:
         content: dict[str, Any] = json.loads(at.before.read_text())
     except FileNotFoundError:
