@@ -94,6 +94,11 @@ async def test_a_stranger_may_nothing(client: GitHubClient, github: GitHubDouble
     assert await client.permission(SHOP, login) == "none"
 
 
+async def test_a_repository_that_is_gone_is_no_stranger(client: GitHubClient) -> None:
+    with pytest.raises(NotThere):
+        await client.permission("other/thing", "mona")
+
+
 async def test_the_conversation(client: GitHubClient, github: GitHubDouble) -> None:
     pull = opened(github)
     assert await client.login() == "catalyst[bot]"

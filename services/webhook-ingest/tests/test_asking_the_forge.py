@@ -238,7 +238,7 @@ async def test_a_forge_that_is_away_delays_the_command_and_not_the_answer(
 ) -> None:
     pull = opened(github)
     async with start():
-        fault = github.fail("/installation", times=1, status=503, delay=2)
+        fault = github.fail("/permission", status=503, delay=2)
         github.write_comment(pull, "/catalyst deploy", author="mona")
         await until(facts, lambda events: any(isinstance(event.data, CommentWritten) for event in events))
         github.drained(within=1)
@@ -252,7 +252,7 @@ async def test_a_forge_that_is_away_delays_the_command_and_not_the_answer(
 async def test_a_repository_that_is_gone_makes_a_dead_letter(start: Start, github: GitHubDouble, bus: Nats) -> None:
     pull = opened(github)
     async with start() as ingest, operator(bus) as stream:
-        github.fail("GET /repos/acme/shop/installation", times=50, status=404, body={"message": "Not Found"})
+        github.fail("/installation", times=50, status=404, body={"message": "Not Found"})
         github.write_comment(pull, "/catalyst deploy", author="mona")
         async with asyncio.timeout(PATIENCE):
             while not (await stream.stream_info("DEAD")).state.messages:

@@ -62,8 +62,8 @@ def utc_now() -> datetime:
 
 @dataclass
 class Fault:
-    """What goes wrong with requests whose `METHOD /path` matches, `times` often. `status` None: no answer at all; 0: the
-    right one, late.
+    """What goes wrong with requests whose `METHOD /path` matches, `times` often. `status` None: no answer at all; 0:
+    the right one, late.
     """
 
     pattern: re.Pattern[str]

@@ -132,10 +132,14 @@ class GitHubClient:
         if not _LOGIN.fullmatch(user):
             return "none"
         path = f"{_path(repository)}/collaborators/{user}/permission"
-        try:
-            told = await self._get(repository, {"metadata": "read"}, path)
-        except NotThere:
-            return "none"  # whoever the forge does not know may do nothing
+
+        async def ask(credential: Credential) -> Any:
+            try:
+                return await self._api.get(path, credential)
+            except NotThere:  # whom the forge does not know; a repository that is gone is told by the sign-in
+                return {"permission": "none"}
+
+        told = await self._signed_in(repository, {"metadata": "read"}, ask)
         answer = understood(CollaboratorPermission, told, path)
         for name in (answer.role_name, answer.permission):
             if name in get_args(Permission):
