@@ -244,6 +244,8 @@ class Bus:
         Raises:
             Unpublished: no answer in time, or no right to it. The message *may* be stored.
         """
+        if not self._up.is_set():  # the client would buffer the message and send it whenever, unobserved
+            raise Unpublished(f"{subject}: no connection")
         headers = {nats.js.api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value: str(expected)}
         self._refusals.pop(subject.lower(), None)
         timeout = self._settings.publish_timeout
