@@ -209,9 +209,11 @@ class Bus:
         """The last snapshot of one environment; `subject` is its `environment.changed`. Raises `Unread`."""
         return await self.last(STATE, subject)
 
-    def states(self) -> AsyncIterator[Stored]:
-        """The last snapshot of every environment. Raises `Unread`."""
-        return reading.messages(self._client, STATE, STATE_FILTER)
+    def states(self, *, start: int = 1) -> AsyncIterator[Stored]:
+        """The last snapshot of every environment; with `start` of those that changed since: the sequence in STATE from
+        which on to read. Raises `Unread`.
+        """
+        return reading.messages(self._client, STATE, STATE_FILTER, start=start)
 
     def replay(
         self,

@@ -91,6 +91,11 @@ class Lock:
             raise LostLock(f"{self.identity} does not hold {self.subject}, or could not say in time that it does")
         return self.token
 
+    async def confirm(self) -> None:
+        """Asks the bus, now, whether we lead. Raises `LostLock`."""
+        if not await self._written(self._sequence, self.fence()):
+            raise LostLock(f"{self.identity} does not hold {self.subject} any more")
+
     async def run(self, lead: Callable[[], Awaitable[None]]) -> None:
         """Campaigns, leads, and campaigns again when the lock is lost. Returns when `lead` returns; its errors are
         raised. Cancelling it stops the lead, then gives the lock away.

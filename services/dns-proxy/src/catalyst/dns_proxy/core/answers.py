@@ -1,0 +1,100 @@
+"""What env-controller is told about each host, and when.
+
+| The environment | Its host | Told |
+|---|---|---|
+| lives | is refused | `live: false` and the reason |
+| lives | is served by the edge, asked just now | `live: true` |
+| lives | is not served yet | nothing |
+| is `Terminating` | is served nowhere any more | `live: false` |
+| is `Terminating` | is still served, or somebody did not answer | nothing: it is asked again |
+| is `Gone` | | nothing |
+
+Told once; again only when the question was asked again (`…/again-3`), for env-controller writes down when it heard it,
+which is a new snapshot: who answers every snapshot would never end.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from catalyst.dns_proxy.core.routes import LEAVING
+from catalyst.events.event import Event
+from catalyst.model.environment import Phase
+from catalyst.model.snapshot import Snapshot
+
+Seen = Literal["served", "absent", "unclear"]
+"""What all edges (and Cloudflare) said about a host of one environment: served by all, by none, or it cannot be said."""
+
+MAX_REASON: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The newest snapshot of an environment, and the event that brought it."""
+
+    snapshot: Snapshot
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One `route.changed` to publish."""
+
+    known: Known
+    host: str
+    live: bool
+    reason: str | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Whose host."""
+        return self.known.snapshot.uid, self.host
+
+    @property
+    def said(self) -> "Said":
+        """To remember that it was published."""
+        return Said(self.live, self.reason, self.known.event.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What was told last about a host, and in answer to which event."""
+
+    live: bool
+    reason: str | None
+    cause: str
+
+
+def answers(
+    known: Iterable[Known],
+    refused: Mapping[tuple[str, str], str],
+    seen: Mapping[tuple[str, str], Seen],
+    said: Mapping[tuple[str, str], Said],
+) -> list[Answer]:
+    """What is to be published now. `refused`, `seen`, `said`: by (uid, host)."""
+    found = (_answer(one, host, refused, seen) for one in known for host in hosts(one.snapshot))
+    return [answer for answer in found if answer is not None and _is_due(answer, said.get(answer.key))]
+
+
+def hosts(snapshot: Snapshot) -> tuple[str, ...]:
+    """The hosts an environment was given, each once."""
+    return tuple(dict.fromkeys(route.host for route in snapshot.routes))
+
+
+def _answer(
+    one: Known, host: str, refused: Mapping[tuple[str, str], str], seen: Mapping[tuple[str, str], Seen]
+) -> Answer | None:
+    key = one.snapshot.uid, host
+    if one.snapshot.phase == Phase.GONE:
+        return None
+    if one.snapshot.phase in LEAVING:
+        return Answer(one, host, live=False) if seen.get(key) == "absent" else None
+    if key in refused:
+        return Answer(one, host, live=False, reason=refused[key][:MAX_REASON])
+    return Answer(one, host, live=True) if seen.get(key) == "served" else None
+
+
+def _is_due(answer: Answer, last: Said | None) -> bool:
+    if last is None or (last.live, last.reason) != (answer.live, answer.reason):
+        return True
+    return "/again-" in answer.known.event.id and last.cause != answer.known.event.id
