@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from typing import Final, Self
 import httpx
 
 from catalyst.dns_proxy.authority import public_key, write_keys
-from catalyst.dns_proxy.core.edge import Setup, starting_config
+from catalyst.dns_proxy.core.edge import ADMIN_NAME, ROUTES_PATH, Setup, starting_config
 from catalyst.dns_proxy.effects.edge import EdgeAccess
 from catalyst.local.process import Part
 
@@ -75,7 +76,7 @@ class LocalEdge:
         }
 
     def start(self, address: str) -> None:
-        """Returns when it answers, if only with its apology."""
+        """Returns when it answers visitors, if only with its apology, and can be programmed."""
         part = self.parts[address]
         part.start()
         part.wait_until(lambda: self._answers(address), within=20)
@@ -103,16 +104,22 @@ class LocalEdge:
         )
         config = place / "caddy.json"
         config.write_text(json.dumps(starting_config(setup), indent=2))
-        return Part(
-            f"edge {address}", [executable(), "run", "--config", config], place / "caddy.log", cwd=place, stop_within=3
-        )
+        # Caddy keeps the certificate of its admin endpoint here, whatever storage the configuration names.
+        own_place = {"XDG_DATA_HOME": str(place / "data"), "XDG_CONFIG_HOME": str(place / "data")}
+        command = [executable(), "run", "--config", config]
+        return Part(f"edge {address}", command, place / "caddy.log", env=own_place, cwd=place, stop_within=3)
 
     def _answers(self, address: str) -> bool:
+        access = self.access
+        context = ssl.create_default_context(cafile=str(access.authority))
+        context.load_cert_chain(str(access.certificate), str(access.key))
         try:
-            httpx.get(f"http://{address}:{self.http_port}/", timeout=2, trust_env=False)
+            with httpx.Client(verify=context, timeout=2, trust_env=False) as client:
+                client.get(f"http://{address}:{self.http_port}/")
+                url = f"https://{address}:{self.admin_port}{ROUTES_PATH}"
+                return client.get(url, extensions={"sni_hostname": ADMIN_NAME}).is_success
         except httpx.TransportError:
             return False
-        return True
 
     def __enter__(self) -> Self:
         try:

@@ -26,7 +26,10 @@ class Settings(ServiceSettings):
     alias_zones: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="further zones, separated by commas, under which every host answers, too"
     )
-    cluster_domain: str = Field(default="cluster.local", description="DNS domain of the cluster's Services")
+    service_address: str = Field(
+        default="{service}.{namespace}.svc.cluster.local",
+        description="how the edges address a Service: its whole DNS name, with {service} and {namespace}",
+    )
     edge_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         min_length=1,
         description="names or addresses of the edges, separated by commas, such as edge-admin.catalyst-edge.svc; "
@@ -80,11 +83,8 @@ class Settings(ServiceSettings):
     @model_validator(mode="before")
     @classmethod
     def _split(cls, values: dict[str, object]) -> dict[str, object]:
-        lists = {name: values[name] for name in _LISTS if isinstance(values.get(name), str)}
-        return {
-            **values,
-            **{name: tuple(part.strip() for part in str(text).split(",") if part.strip()) for name, text in lists.items()},
-        }  # fmt: skip
+        lists = {name: str(values[name]).split(",") for name in _LISTS if isinstance(values.get(name), str)}
+        return {**values, **{name: tuple(filter(None, map(str.strip, parts))) for name, parts in lists.items()}}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -94,6 +94,12 @@ class Settings(ServiceSettings):
                     f"CATALYST_ZONE, CATALYST_ALIAS_ZONES: {zone!r}: expected a lower-case DNS name such as "
                     "preview.example.org"
                 )
+        try:
+            self.service_address.format(service="web", namespace="acme--shop--pr-1")
+        except (LookupError, ValueError) as exc:
+            raise ValueError(
+                f"CATALYST_SERVICE_ADDRESS: expected only {{service}} and {{namespace}} in braces ({exc!r})"
+            ) from exc
         if self.cloudflare_token_file is not None:
             for name in ("cloudflare_account", "cloudflare_zone"):
                 if not getattr(self, name):
@@ -115,7 +121,7 @@ class Settings(ServiceSettings):
     @property
     def layout(self) -> Layout:
         """What the edges' tables are built with."""
-        return Layout(self.zone, self.alias_zones, self.cluster_domain, self.pages_address)
+        return Layout(self.zone, self.alias_zones, self.service_address, self.pages_address)
 
     @property
     def edges(self) -> EdgeAccess:

@@ -1,7 +1,7 @@
 """Events in. A snapshot is only news: it says that STATE has changed, which is read from there.
 
-The message is acknowledged as soon as the look is asked for: STATE holds the truth and the timer repeats the look, so no
-outage of an edge or of Cloudflare burns deliveries.
+The message is acknowledged as soon as the look is asked for: STATE holds the truth and the timer repeats the look, so
+no outage of an edge or of Cloudflare burns deliveries.
 """
 
 from collections.abc import Awaitable, Callable, Mapping

@@ -23,7 +23,7 @@ from catalyst.model.environment import Phase
 from catalyst.model.snapshot import Snapshot
 
 Seen = Literal["served", "absent", "unclear"]
-"""What all edges (and Cloudflare) said about a host of one environment: served by all, by none, or it cannot be said."""
+"""What all edges (and Cloudflare) said about a host of one environment; `unclear`: one did not answer, or differs."""
 
 MAX_REASON: Final = 1024
 

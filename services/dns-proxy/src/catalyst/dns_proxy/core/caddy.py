@@ -29,7 +29,7 @@ ERROR_HEADER: Final = "Catalyst-Edge-Error"
 
 CONNECT_WITHIN: Final = "2s"
 TRY_FOR: Final = "1s"
-"""A Service without an endpoint for the blink of a rollout is tried again; one that is not there yet costs this much."""
+"""A Service without an endpoint for a blink is tried again; a visitor of one that is not there yet waits this long."""
 STREAMS_LIVE: Final = "24h"
 """Caddy closes WebSockets at every change of its configuration unless told to wait: another pull request's route is no
 reason to cut somebody's shell."""
@@ -39,11 +39,11 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What the table is built with. `pages`: `host:port` of the friendly pages."""
+    """What the table is built with. `services`: how a Service is addressed; `pages`: `host:port` of the pages."""
 
     zone: str
     alias_zones: tuple[str, ...] = ()
-    cluster_domain: str = "cluster.local"
+    services: str = "{service}.{namespace}.svc.cluster.local"
     pages: str = "dns-proxy.catalyst-system.svc.cluster.local:8080"
 
 
@@ -103,7 +103,7 @@ def digest(text: str) -> str:
 
 def upstream(entry: Entry, layout: Layout) -> str:
     """`web.acme--shop--pr-42.svc.cluster.local:8080`: whole, so that no search list is tried."""
-    return f"{entry.service}.{entry.namespace}.svc.{layout.cluster_domain}:{entry.port}"
+    return f"{layout.services.format(service=entry.service, namespace=entry.namespace)}:{entry.port}"
 
 
 def _which(mark: str, token: int) -> Json:

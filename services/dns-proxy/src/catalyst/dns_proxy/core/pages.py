@@ -53,7 +53,7 @@ class Page:
 
 
 def by_host(snapshots: Iterable[Snapshot], zone: str) -> dict[str, Snapshot]:
-    """Whose page a host shows: of two lives, the one that is not gone, then the younger; routes before derived names."""
+    """Whose page a host shows: of two, the one that is not gone, then the younger."""
     found: dict[str, Snapshot] = {}
     for snapshot in sorted(snapshots, key=_prominence):
         for host in (*_derived(snapshot, zone), *(route.host for route in snapshot.routes)):

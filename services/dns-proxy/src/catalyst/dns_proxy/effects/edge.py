@@ -135,7 +135,8 @@ class CaddyReplica:
             answer = await self._visitor.get(f"http://{self._at(self._access.http_port)}{caddy.EDGE_PATH}")
         except httpx.HTTPError:
             return None
-        return answer.headers.get(caddy.REVISION_HEADER)
+        mark: str | None = answer.headers.get(caddy.REVISION_HEADER)
+        return mark
 
     async def serves(self, host: str, whose: str) -> Serves:
         return worst([await self._visited(scheme, port, host, whose) for scheme, port in self._doors()])
