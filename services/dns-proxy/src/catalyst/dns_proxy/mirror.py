@@ -80,7 +80,7 @@ class Mirror:
             return
         if isinstance(event.data, EnvironmentChanged) and _is_named(event.data.snapshot):
             slim = _slim(event.data.snapshot)
-            self._known[stored.subject] = Known(slim, _without_data(event, slim))
+            self._known[stored.subject] = Known(slim, _without_data(event, slim), stored.sequence)
             self.changes += 1
 
 

@@ -19,7 +19,7 @@ import structlog
 from opentelemetry import metrics
 
 from catalyst.dns_proxy.core import caddy
-from catalyst.dns_proxy.core.answers import Answer, Known, Said, Seen, answers, hosts
+from catalyst.dns_proxy.core.answers import Answer, Known, Said, Seen, answers, hosts, repeats
 from catalyst.dns_proxy.core.caddy import Layout
 from catalyst.dns_proxy.core.plan import Plan, plan
 from catalyst.dns_proxy.core.routes import LEAVING, Entry, Wanted, wanted
@@ -230,7 +230,7 @@ class Reconciler:
             return False
         said = self._said.get((one.snapshot.uid, host))
         leaving = one.snapshot.phase in LEAVING
-        return said is None or said.live == leaving or ("/again-" in one.event.id and said.cause != one.event.id)
+        return said is None or said.live == leaving or repeats(one.event, said)
 
     async def _seen(self, snapshot: Snapshot, host: str, *, named: bool) -> Seen:
         """What a visitor would find, by all edges that exist now and the public names."""
@@ -252,7 +252,7 @@ class Reconciler:
             uid=snapshot.uid,
         )
         data = RouteChanged(environment=name, host=answer.host, live=answer.live, reason=answer.reason)
-        await self._publisher.publish(route_changed(data, causing=answer.known.event, time=self._clock()))
+        await self._publisher.publish(route_changed(data, causing=answer.cause, time=self._clock()))
         self._said[answer.key] = answer.said
         answered.add(1, {"live": str(answer.live).lower()})
         log.info("route told", host=answer.host, uid=snapshot.uid, live=answer.live, reason=answer.reason)

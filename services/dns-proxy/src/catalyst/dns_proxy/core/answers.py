@@ -30,19 +30,23 @@ MAX_REASON: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The newest snapshot of an environment, and the event that brought it."""
+    """The newest snapshot of an environment, the event that brought it, and its place among all (a sequence)."""
 
     snapshot: Snapshot
     event: Event
+    order: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One `route.changed` to publish."""
+    """One `route.changed` to publish. `cause`: the event it follows from, which is part of its id: when two claim one
+    host, what one gets may follow from what the other did.
+    """
 
     known: Known
     host: str
     live: bool
+    cause: Event
     reason: str | None = None
 
     @property
@@ -72,7 +76,13 @@ def answers(
     said: Mapping[tuple[str, str], Said],
 ) -> list[Answer]:
     """What is to be published now. `refused`, `seen`, `said`: by (uid, host)."""
-    found = (_answer(one, host, refused, seen) for one in known for host in hosts(one.snapshot))
+    claims: dict[str, list[Known]] = {}
+    for one in known:
+        for host in hosts(one.snapshot):
+            claims.setdefault(host, []).append(one)
+    found = (
+        _answer(one, host, _cause(one, rivals), refused, seen) for host, rivals in claims.items() for one in rivals
+    )
     return [answer for answer in found if answer is not None and _is_due(answer, said.get(answer.key))]
 
 
@@ -81,20 +91,36 @@ def hosts(snapshot: Snapshot) -> tuple[str, ...]:
     return tuple(dict.fromkeys(route.host for route in snapshot.routes))
 
 
+def _cause(one: Known, rivals: Iterable[Known]) -> Event:
+    if _is_repeat(one.event):
+        return one.event
+    return max(rivals, key=lambda rival: rival.order).event
+
+
+def _is_repeat(event: Event) -> bool:
+    """Whether env-controller asks again what was not answered."""
+    return "/again-" in event.id
+
+
 def _answer(
-    one: Known, host: str, refused: Mapping[tuple[str, str], str], seen: Mapping[tuple[str, str], Seen]
+    one: Known, host: str, cause: Event, refused: Mapping[tuple[str, str], str], seen: Mapping[tuple[str, str], Seen]
 ) -> Answer | None:
     key = one.snapshot.uid, host
     if one.snapshot.phase == Phase.GONE:
         return None
     if one.snapshot.phase in LEAVING:
-        return Answer(one, host, live=False) if seen.get(key) == "absent" else None
+        return Answer(one, host, live=False, cause=cause) if seen.get(key) == "absent" else None
     if key in refused:
-        return Answer(one, host, live=False, reason=refused[key][:MAX_REASON])
-    return Answer(one, host, live=True) if seen.get(key) == "served" else None
+        return Answer(one, host, live=False, cause=cause, reason=refused[key][:MAX_REASON])
+    return Answer(one, host, live=True, cause=cause) if seen.get(key) == "served" else None
 
 
 def _is_due(answer: Answer, last: Said | None) -> bool:
     if last is None or (last.live, last.reason) != (answer.live, answer.reason):
         return True
-    return "/again-" in answer.known.event.id and last.cause != answer.known.event.id
+    return repeats(answer.known.event, last)
+
+
+def repeats(event: Event, last: Said) -> bool:
+    """Whether the question was asked again since it was answered."""
+    return _is_repeat(event) and last.cause != event.id

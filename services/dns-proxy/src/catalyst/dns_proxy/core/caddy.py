@@ -143,7 +143,7 @@ def page(pages: str, error: str) -> Json:
         "handler": "reverse_proxy",
         "upstreams": [{"dial": pages}],
         "transport": {"protocol": "http", "dial_timeout": CONNECT_WITHIN},
-        "rewrite": {"method": "GET", "uri": "/"},
+        "rewrite": {"method": "GET", "uri": "/?"},
         "headers": {"request": {"set": {ERROR_HEADER: [error]}, "delete": ["Cookie", "Authorization"]}},
     }
 

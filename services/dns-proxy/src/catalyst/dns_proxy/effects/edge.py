@@ -160,7 +160,7 @@ class CaddyReplica:
             return await self._admin.request(
                 method, url, extensions={"sni_hostname": ADMIN_NAME}, timeout=within, **request
             )
-        except httpx.HTTPError as exc:
+        except (httpx.HTTPError, ssl.SSLError) as exc:  # a refused certificate is told while reading, past httpx
             raise EdgeError(f"edge {self.address}: {str(exc) or type(exc).__name__}") from exc
 
     def _doors(self) -> Iterable[tuple[str, int]]:
