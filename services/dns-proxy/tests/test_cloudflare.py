@@ -44,9 +44,8 @@ class Caller:
         self.names = CloudflareNames(self._api, to)
 
     async def __call__(self, *snapshots: Snapshot) -> None:
-        async with client("http://unused", SecretStr("x")):
-            aim = wanted(snapshots, ZONE)
-            await self.names.reconcile(aim.entries.values(), snapshots, lambda: 1)
+        aim = wanted(snapshots, ZONE)
+        await self.names.reconcile(aim.entries.values(), snapshots, lambda: 1)
 
     async def aclose(self) -> None:
         await self._api.close()
@@ -217,7 +216,7 @@ async def test_a_token_that_may_not_is_told(cloud: CloudflareDouble, permissions
 
 async def test_a_tunnel_that_is_not_there_is_named_with_the_remedy(cloud: CloudflareDouble) -> None:
     caller = Caller(cloud, replace(tunnel(cloud), name="catalyst-other"))
-    with pytest.raises(NamesError, match="tunnel catalyst-other does not exist in account .*; make it with"):
+    with pytest.raises(NamesError, match=r"tunnel catalyst-other does not exist in account .*; make it with"):
         await caller(snapshot())
     await caller.aclose()
 

@@ -73,7 +73,10 @@ class CloudflareDouble:
         self._faults.clear()
 
     async def __aenter__(self) -> Self:
-        self._port = await self._stack.enter_async_context(serving(self._serve, host=self._host, port=self._port))
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await self._serve(scope, receive, send)
+
+        self._port = await self._stack.enter_async_context(serving(app, host=self._host, port=self._port))
         return self
 
     async def __aexit__(
@@ -100,12 +103,9 @@ class CloudflareDouble:
 
     async def _answered(self, request: Request) -> Response:
         try:
-            for method, pattern, permission, answer in ROUTES:
-                found = re.fullmatch(PREFIX + pattern, request.url.path)
-                if found and method == request.method:
-                    self._admit(request, permission, found.groupdict())
-                    return success(await answer(self, request, found.groupdict()))
-            raise NotImplementedError(f"{request.method} {request.url.path}")
+            permission, answer, names = _route(request)
+            self._admit(request, permission, names)
+            return success(await answer(self, request, names))
         except Refused as refused:
             return failure(refused)
         except NotImplementedError as lacking:
@@ -121,6 +121,15 @@ class CloudflareDouble:
             raise Refused(403, 10000, "Authentication error")
         if names.get("zone", self.state.zone) != self.state.zone:
             raise Refused(403, 7003, "Could not route to the zone, perhaps your object identifier is invalid?")
+
+
+def _route(request: Request) -> tuple[str, Answer, dict[str, str]]:
+    """What the token must be allowed, who answers, and the names in the path."""
+    for method, pattern, permission, answer in ROUTES:
+        found = re.fullmatch(PREFIX + pattern, request.url.path)
+        if found and method == request.method:
+            return permission, answer, found.groupdict()
+    raise NotImplementedError(f"{request.method} {request.url.path}")
 
 
 @dataclass(frozen=True)
