@@ -48,9 +48,8 @@ def snapshot(
         created_at=NOW - timedelta(hours=age),
         identity=SnapshotIdentity(team=team, project="shop", environment=environment),
         phase=phase,
-        source=SnapshotSource(),
+        **{"source": SnapshotSource(), **more},
         routes=(route,) if routes is None else routes,
-        **more,
     )
 
 

@@ -229,8 +229,10 @@ class Reconciler:
         if one.snapshot.phase == Phase.GONE:
             return False
         said = self._said.get((one.snapshot.uid, host))
-        leaving = one.snapshot.phase in LEAVING
-        return said is None or said.live == leaving or repeats(one.event, said)
+        if said is None or repeats(one.event, said):
+            return True
+        # A refusal (with a reason) is not yet the answer that it is gone.
+        return said.live or said.reason is not None if one.snapshot.phase in LEAVING else not said.live
 
     async def _seen(self, snapshot: Snapshot, host: str, *, named: bool) -> Seen:
         """What a visitor would find, by all edges that exist now and the public names."""
