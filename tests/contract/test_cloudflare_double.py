@@ -9,7 +9,13 @@ import pytest
 from cloudflare import AsyncCloudflare
 from doubles.cloudflare import CloudflareDouble
 
-RECORD = {"type": "CNAME", "name": "a.example.org", "content": "b.example.net", "proxied": True, "ttl": 1}
+RECORD: dict[str, Any] = {
+    "type": "CNAME",
+    "name": "a.example.org",
+    "content": "b.example.net",
+    "proxied": True,
+    "ttl": 1,
+}
 
 
 @pytest.fixture
@@ -48,10 +54,10 @@ async def test_the_sdk_takes_every_answer(double: CloudflareDouble, sdk: AsyncCl
     assert got.config
     assert got.config.ingress
     assert got.config.ingress[0].service == "http_status:404"
-    made = await records.create(zone_id=zone, **RECORD)  # type: ignore[arg-type]
+    made = await records.create(zone_id=zone, **RECORD)
     assert made
     assert await records.get(made.id, zone_id=zone) == made
-    edited = await records.edit(made.id, zone_id=zone, **{**RECORD, "comment": "x"})  # type: ignore[arg-type]
+    edited = await records.edit(made.id, zone_id=zone, **{**RECORD, "comment": "x"})
     assert edited
     assert edited.comment == "x"
     assert [one.id async for one in records.list(zone_id=zone, name={"endswith": ".example.org"})] == [made.id]
@@ -142,7 +148,7 @@ async def test_what_it_lacks_is_501_and_named(double: CloudflareDouble, method: 
 
 async def test_faults_hit_what_they_are_meant_for(double: CloudflareDouble, sdk: AsyncCloudflare) -> None:
     double.fail(500, method="DELETE", path="dns_records", times=1)
-    made = await sdk.dns.records.create(zone_id=double.state.zone, **RECORD)  # type: ignore[arg-type]
+    made = await sdk.dns.records.create(zone_id=double.state.zone, **RECORD)
     assert made
     with pytest.raises(cloudflare.InternalServerError):
         await sdk.dns.records.delete(made.id, zone_id=double.state.zone)

@@ -45,7 +45,7 @@ async def test_one_leads_and_an_orderly_end_hands_over_at_once(bus_of: Any) -> N
     two = asyncio.create_task(second.lock.run(second))
     await asyncio.sleep(2 * QUICK)
     assert [name for name, _ in log] == ["first"]
-    with pytest.raises(LostLock, match="second does not hold lock.dns-proxy"):
+    with pytest.raises(LostLock, match=r"second does not hold lock\.dns-proxy"):
         second.lock.fence()
     began = asyncio.get_running_loop().time()
     await ended(one)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -141,7 +142,7 @@ async def test_a_write_over_a_table_that_was_not_seen_is_refused(edge_of: EdgeOf
 
 async def test_what_cannot_be_read_is_no_entry_and_is_overwritten(edge_of: EdgeOf) -> None:
     replica = await only(edge_of())
-    odd = [{"@id": "route/u/h", "handle": [{"handler": "static_response"}]}, {"handle": []}]
+    odd: list[dict[str, Any]] = [{"@id": "route/u/h", "handle": [{"handler": "static_response"}]}, {"handle": []}]
     await replica.replace(odd, (await replica.current()).etag)
     assert (await replica.current()).table.entries == {}
     await write(replica, entry(8080))

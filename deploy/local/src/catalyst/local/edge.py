@@ -106,7 +106,7 @@ class LocalEdge:
         config.write_text(json.dumps(starting_config(setup), indent=2))
         # Caddy keeps the certificate of its admin endpoint here, whatever storage the configuration names.
         own_place = {"XDG_DATA_HOME": str(place / "data"), "XDG_CONFIG_HOME": str(place / "data")}
-        command = [executable(), "run", "--config", config]
+        command: list[str | Path] = [executable(), "run", "--config", config]
         return Part(f"edge {address}", command, place / "caddy.log", env=own_place, cwd=place, stop_within=3)
 
     def _answers(self, address: str) -> bool:

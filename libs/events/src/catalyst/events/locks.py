@@ -101,7 +101,7 @@ class Lock:
         raised. Cancelling it stops the lead, then gives the lock away.
         """
         while True:
-            while not await self._acquired():
+            while not await self._acquired():  # noqa: ASYNC110 (a lock is polled: there is nobody to wake us)
                 await asyncio.sleep(self._every)
             logger.info("leading", extra={"lock": self.subject, "identity": self.identity, "token": self.token})
             try:

@@ -85,13 +85,14 @@ class CloudflareNames:
         configurations, account = self._api.zero_trust.tunnels.cloudflared.configurations, self._tunnel.account
         # As it is, not as the SDK's models see it: what they do not know must survive the whole-document PUT.
         answer = await configurations.with_raw_response.get(tunnel_id, account_id=account)
-        config: dict[str, Any] = (await answer.json())["result"].get("config") or {}
+        document = cast("dict[str, Any]", await answer.json())
+        config: dict[str, Any] = document["result"].get("config") or {}
         rules = cast("list[dict[str, Any]]", config.get("ingress") or [])
         wanted = ingress(rules, self._tunnel)
         if wanted != rules:
             fence()
-            document = cast("Any", {**config, "ingress": wanted})
-            await configurations.update(tunnel_id, account_id=account, config=document)
+            whole = cast("Any", {**config, "ingress": wanted})
+            await configurations.update(tunnel_id, account_id=account, config=whole)
 
     async def _settle_records(
         self, table: Iterable[Entry], snapshots: Sequence[Snapshot], target: str, fence: Callable[[], int]
