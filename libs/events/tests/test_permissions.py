@@ -111,8 +111,21 @@ async def test_env_controller_consumes_as_itself_only(session_of: Any) -> None:
         assert not await session.try_(f"$JS.ACK.{stream}.builder.1.1.1.1.0", b"+ACK")
 
 
-@pytest.mark.parametrize("user", ["webhook-ingest", "env-controller"])
-@pytest.mark.parametrize("stream", ["SCM", "EVENTS", "STATE", "AUDIT", "DEAD"])
+async def test_dns_proxy_answers_about_routes_and_nothing_else(session_of: Any) -> None:
+    session = await session_of("dns-proxy")
+    allowed = {type_ for type_, event in examples().items() if await session.publish(event)}
+    assert allowed == {"dev.catalyst.route.changed.v1"}
+    assert await session.try_("dead.dns-proxy", b"{}")
+    assert await session.try_("lock.dns-proxy", b"{}")
+    assert not await session.try_("lock.env-controller", b"{}")
+    for stream in ("STATE", "LOCKS"):
+        assert await session.try_(f"$JS.API.DIRECT.GET.{stream}", b'{"seq": 1}')
+    for stream in ("SCM", "EVENTS", "AUDIT", "DEAD"):
+        assert not await session.try_(f"$JS.API.DIRECT.GET.{stream}", b'{"seq": 1}')
+
+
+@pytest.mark.parametrize("user", ["webhook-ingest", "env-controller", "dns-proxy"])
+@pytest.mark.parametrize("stream", ["SCM", "EVENTS", "STATE", "AUDIT", "DEAD", "LOCKS"])
 async def test_no_service_can_make_history_disappear(user: str, stream: str, session_of: Any) -> None:
     session = await session_of(user)
     for call in ("STREAM.DELETE", "STREAM.PURGE", "STREAM.UPDATE", "STREAM.CREATE", "STREAM.MSG.DELETE"):
@@ -123,7 +136,7 @@ async def test_no_service_can_make_history_disappear(user: str, stream: str, ses
 
 async def test_the_operator_reads_all_and_deletes_nothing(session_of: Any, operator: Client) -> None:
     session = await session_of("operator")
-    for stream in ("SCM", "EVENTS", "STATE", "AUDIT", "DEAD"):
+    for stream in ("SCM", "EVENTS", "STATE", "AUDIT", "DEAD", "LOCKS"):
         assert await session.try_(f"$JS.API.STREAM.INFO.{stream}")
         assert await session.try_(f"$JS.API.DIRECT.GET.{stream}", b'{"seq": 1}')
         assert not await session.try_(f"$JS.API.STREAM.DELETE.{stream}")
@@ -158,7 +171,7 @@ async def test_audit_cannot_be_thinned_out_even_by_the_operator(session_of: Any,
 def test_the_users_in_full() -> None:
     """The whole table, so that a widened right is seen in a review."""
     found = {user.name: user for user in users()}
-    assert set(found) == {"operator", "webhook-ingest", "env-controller"}
+    assert set(found) == {"operator", "webhook-ingest", "env-controller", "dns-proxy"}
     assert found["webhook-ingest"].publish == ("scm.>",)
     assert found["webhook-ingest"].subscribe == ("_INBOX_webhook-ingest.>",)
     assert found["env-controller"].subscribe == ("_INBOX_env-controller.>",)
@@ -177,5 +190,17 @@ def test_the_users_in_full() -> None:
         "$JS.API.STREAM.INFO.EVENTS",
         "$JS.API.DIRECT.GET.STATE",
         "$JS.API.STREAM.INFO.STATE",
+    )
+    assert found["dns-proxy"].subscribe == ("_INBOX_dns-proxy.>",)
+    assert found["dns-proxy"].publish == (
+        "env.*.*.*.route.changed",
+        "dead.dns-proxy",
+        "lock.dns-proxy",
+        "$JS.API.CONSUMER.MSG.NEXT.EVENTS.dns-proxy",
+        "$JS.ACK.EVENTS.dns-proxy.>",
+        "$JS.API.DIRECT.GET.STATE",
+        "$JS.API.STREAM.INFO.STATE",
+        "$JS.API.DIRECT.GET.LOCKS",
+        "$JS.API.STREAM.INFO.LOCKS",
     )
     assert service_user("builder").publish[:2] == ("env.*.*.*.build.finished", "env.*.*.*.build.cleaned")

@@ -50,13 +50,14 @@ async def answered(answer: Awaitable[T]) -> T:
     return result
 
 
-async def messages(client: Client, stream: str, subject: str) -> AsyncIterator[Stored]:
-    """Every message of `subject` (a filter may be given) in order of sequence, up to the end at the time of asking.
+async def messages(client: Client, stream: str, subject: str, *, start: int = 1) -> AsyncIterator[Stored]:
+    """Every message of `subject` (a filter may be given) in order of sequence, from `start` up to the end at the time
+    of asking.
 
     Raises:
         Unread: no answer in time, or the server refuses.
     """
-    sequence = 1
+    sequence = start
     while True:
         request = {"batch": PAGE, "max_bytes": PAGE_BYTES, "next_by_subj": subject, "seq": sequence}
         page, left = await _page(client, stream, request)
