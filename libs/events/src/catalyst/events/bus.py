@@ -205,9 +205,9 @@ class Bus:
         """The last snapshot of one environment; `subject` is its `environment.changed`. Raises `Unread`."""
         return await self.last(STATE, subject)
 
-    def states(self) -> AsyncIterator[Stored]:
-        """The last snapshot of every environment. Raises `Unread`."""
-        return reading.messages(self._client, STATE, STATE_FILTER)
+    def states(self, filter_subject: str = STATE_FILTER) -> AsyncIterator[Stored]:
+        """The last snapshot of every environment, or of those whose subject matches the filter. Raises `Unread`."""
+        return reading.messages(self._client, STATE, filter_subject)
 
     def replay(
         self,

@@ -139,7 +139,7 @@ NOTIFIER: Final = Consumer(
 )
 
 CONSUMERS: Final = (ENV_CONTROLLER_SCM, ENV_CONTROLLER_EVENTS, BUILDER, DNS_PROXY, NOTIFIER)
-SERVICES: Final = ("webhook-ingest", "env-controller")
+SERVICES: Final = ("webhook-ingest", "env-controller", "builder")
 """The services that exist. Only their consumers are made: one that nobody reads would only grow."""
 
 
