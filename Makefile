@@ -30,6 +30,7 @@ bench: setup ## benchmarks beside their physical limits: bench/results.json and 
 generate: python ## CRDs, schemas, AsyncAPI and reference from the models; example payloads into tests/data
 	@$(PY) tools/fetch_examples.py
 	@$(PY) tools/fetch_asyncapi.py
+	@$(PY) tools/fetch_openapi.py
 	@$(PY) tools/generate.py
 
 dev: python ## a whole installation on this machine, with an example pull request (ARGS=--once ends after it)

@@ -6,25 +6,19 @@ several, so each is kept once, a line each:
     {"event": "push", "name": "push/1", "editions": ["api.github.com"], "payload": {…}}
 """
 
-import argparse
-import base64
-import hashlib
-import io
 import json
-import subprocess
 import sys
-import tarfile
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-PACKAGE = "@octokit/webhooks-examples"
-VERSION = "7.6.1"
-INTEGRITY = "sha512-De6U3XB6O3DtCa7bKgCMzTHdeopqqZ6SNivMYJnK65ierKL1AnNIA0tkRYCRS7lwGT792d+Ps1WbfHlso6MynQ=="
-EDITIONS = ("api.github.com", "ghes-31", "ghes-32", "ghes-33", "ghes-34", "ghes-35")
+from npm_package import DATA, Files, Package
 
-FOLDER = Path(__file__).resolve().parent.parent / "tests" / "data" / "github-webhooks"
+PACKAGE = Package(
+    "@octokit/webhooks-examples",
+    "7.6.1",
+    "sha512-De6U3XB6O3DtCa7bKgCMzTHdeopqqZ6SNivMYJnK65ierKL1AnNIA0tkRYCRS7lwGT792d+Ps1WbfHlso6MynQ==",
+)
+EDITIONS = ("api.github.com", "ghes-31", "ghes-32", "ghes-33", "ghes-34", "ghes-35")
 
 LICENSE = """\
 The payloads in this folder come from the npm package {package} {version}
@@ -50,57 +44,18 @@ DEALINGS IN THE SOFTWARE.
 """
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="fail unless the folder is what would be fetched")
-    check = parser.parse_args().check
-    version_file = FOLDER / "VERSION"
-    if not check and version_file.is_file() and version_file.read_text(encoding="utf-8") == version_text():
-        print(f"{PACKAGE} {VERSION} is already there")
-        return 0
-    files = contents(fetch())
-    stale = [name for name, text in files.items() if not _is(FOLDER / name, text)]
-    if check:
-        for name in stale:
-            print(f"{FOLDER / name} is not what {PACKAGE} {VERSION} gives: delete VERSION and run `make generate`")
-        return 1 if stale else 0
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        (FOLDER / name).write_text(text, encoding="utf-8")
-    print(f"{PACKAGE} {VERSION}: {files['payloads.jsonl'].count(chr(10))} payloads")
-    return 0
-
-
-def fetch() -> bytes:
-    """The package, found by npm's own configuration, its integrity checked. Ends the program with the reason."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = ["npm", "pack", f"{PACKAGE}@{VERSION}", "--silent", "--pack-destination", folder]
-        try:
-            subprocess.run(command, check=True, capture_output=True, text=True, cwd=folder)
-        except FileNotFoundError:
-            sys.exit("npm is missing: install Node.js with npm, or keep the committed tests/data/github-webhooks")
-        except subprocess.CalledProcessError as exc:
-            sys.exit(f"npm could not fetch {PACKAGE} {VERSION}: {exc.stderr.strip() or exc}")
-        (archive,) = Path(folder).glob("*.tgz")
-        packed = archive.read_bytes()
-    found = "sha512-" + base64.b64encode(hashlib.sha512(packed).digest()).decode()
-    if found != INTEGRITY:
-        sys.exit(f"{PACKAGE} {VERSION} is not what was pinned: expected {INTEGRITY}, found {found}")
-    return packed
-
-
-def contents(packed: bytes) -> dict[str, str]:
-    """File name → text of everything in the folder."""
-    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-        package = _json(archive, "package.json")
-        editions = {edition: _json(archive, f"{edition}/index.json") for edition in EDITIONS}
+def contents(files: Files) -> dict[str, str]:
+    """File name → text."""
+    package = files.json("package.json")
+    editions = {edition: files.json(f"{edition}/index.json") for edition in EDITIONS}
     if package["license"] != "MIT":
-        sys.exit(f"{PACKAGE} {VERSION} is licensed {package['license']}, expected MIT: read it before you use it")
+        sys.exit(f"{PACKAGE} is licensed {package['license']}, expected MIT: read it before you use it")
     author = package["author"].partition(" (")[0]
     return {
         "payloads.jsonl": "".join(_compact(line) + "\n" for line in payloads(editions)),
-        "LICENSE": LICENSE.format(package=PACKAGE, version=VERSION, license=package["license"], author=author),
-        "VERSION": version_text(),
+        "LICENSE": LICENSE.format(
+            package=PACKAGE.name, version=PACKAGE.version, license=package["license"], author=author
+        ),
     }
 
 
@@ -126,24 +81,9 @@ def payloads(editions: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield from found.values()
 
 
-def version_text() -> str:
-    return f"{PACKAGE} {VERSION}\n{INTEGRITY}\n"
-
-
-def _json(archive: tarfile.TarFile, name: str) -> Any:
-    member = archive.extractfile(f"package/{name}")
-    if member is None:
-        sys.exit(f"{PACKAGE} {VERSION} has no {name}")
-    return json.load(member)
-
-
 def _compact(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _is(path: Path, text: str) -> bool:
-    return path.is_file() and path.read_text(encoding="utf-8") == text
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(PACKAGE.main(DATA / "github-webhooks", contents, __doc__))

@@ -46,6 +46,7 @@ async def test_applied_once_made_twice_kept(bare_server: Any, operator: Client) 
         "create stream STATE",
         "create stream AUDIT",
         "create stream DEAD",
+        "create consumer SCM/webhook-ingest",
         "create consumer SCM/env-controller",
         "create consumer EVENTS/env-controller",
     ]

@@ -12,6 +12,7 @@ from catalyst.events.catalogue import (
     AuditRecord,
     BranchPushed,
     CommandGiven,
+    CommentWritten,
     Data,
     DeadLetter,
     EnvironmentChanged,
@@ -38,6 +39,7 @@ _PARAMETERS: Final = {
 _SCM: Final = {
     PullRequestChanged: "pull_request.{number}",
     BranchPushed: "branch.{branch}",
+    CommentWritten: "comment.{number}",
     CommandGiven: "command.{number}",
 }
 _IDENTITY: Final = "{team}.{project}.{environment}"

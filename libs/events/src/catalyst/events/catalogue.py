@@ -4,6 +4,7 @@
 |---|---|---|
 | `PullRequestChanged` | `scm…pull_request.<n>` | webhook-ingest |
 | `BranchPushed` | `scm…branch.<name>` | webhook-ingest |
+| `CommentWritten` | `scm…comment.<n>` | webhook-ingest |
 | `CommandGiven` | `scm…command.<n>` | webhook-ingest |
 | `EnvironmentChanged` | `env…environment.changed` | env-controller |
 | `BuildRequested` | `env…build.requested` | env-controller |
@@ -185,6 +186,25 @@ class BranchPushed(ScmData):
         return f"{self.repository.forge}/{self.repository.full_name}/branch/{self.branch}"
 
 
+class CommentWritten(ScmData):
+    """A comment that begins with `/catalyst`, before anybody asked who may say so. Only webhook-ingest reads it."""
+
+    TYPE = "dev.catalyst.scm.comment.written.v1"
+
+    number: Positive
+    comment_id: Positive = Field(description="The forge's number of the comment.")
+    line: str = Field(max_length=1000, description="Its first line, which is the command.")
+    author: str
+    url: str
+    written_at: AwareDatetime
+
+    def nats_subject(self) -> str:
+        return subjects.comment_subject(self.repository.forge, self.repository.full_name, self.number)
+
+    def about(self) -> str:
+        return f"{self.repository.forge}/{self.repository.full_name}/pull/{self.number}"
+
+
 class CommandGiven(ScmData):
     """A `/catalyst` command in a pull request, by somebody whom the forge lets write."""
 
@@ -196,6 +216,7 @@ class CommandGiven(ScmData):
     author: str
     permission: Literal["admin", "maintain", "write"] = Field(description="What the forge answered when asked.")
     head_sha: Sha | None = Field(default=None, description="The head an approval is for.")
+    comment_id: Positive | None = Field(default=None, description="The forge's number of the comment, to react to it.")
     url: str
     given_at: AwareDatetime
 
@@ -390,7 +411,7 @@ class DeadLetter(Data):
     """A message its consumer could not handle, with the reason. The original stays in its stream."""
 
     TYPE = "dev.catalyst.dead.letter.v1"
-    WRITERS = ("env-controller", "builder", "dns-proxy", "notifier", "gateway")
+    WRITERS = ("webhook-ingest", "env-controller", "builder", "dns-proxy", "notifier", "gateway")
 
     service: str = Field(min_length=1)
     consumer: str
@@ -416,6 +437,7 @@ CATALOGUE: Final[Mapping[str, type[Data]]] = {
     for data in (
         PullRequestChanged,
         BranchPushed,
+        CommentWritten,
         CommandGiven,
         EnvironmentChanged,
         BuildRequested,

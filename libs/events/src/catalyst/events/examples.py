@@ -10,6 +10,7 @@ from catalyst.events.catalogue import (
     BuildFinished,
     BuildRequested,
     CommandGiven,
+    CommentWritten,
     DeadLetter,
     EnvironmentName,
     PullRequestChanged,
@@ -91,6 +92,21 @@ def push(branch: str = "main", delivery: str = "d-2", **fields: Any) -> Event:
     return scm_event(BranchPushed(**data), delivery=delivery, time=NOW, actor="mona")
 
 
+def comment(number: int = 42, delivery: str = "d-4", **fields: Any) -> Event:
+    """Somebody wrote a command; nobody has asked yet whether they may."""
+    data: dict[str, Any] = {
+        "repository": REPOSITORY,
+        "number": number,
+        "comment_id": 1,
+        "line": "/catalyst approve",
+        "author": "hubot",
+        "url": f"https://github.com/Acme/Shop/pull/{number}#issuecomment-1",
+        "written_at": NOW,
+        **fields,
+    }
+    return scm_event(CommentWritten(**data), delivery=delivery, time=NOW, actor="hubot")
+
+
 def command(number: int = 42, delivery: str = "d-3", **fields: Any) -> Event:
     """Somebody who may write approved a head."""
     data: dict[str, Any] = {
@@ -100,6 +116,7 @@ def command(number: int = 42, delivery: str = "d-3", **fields: Any) -> Event:
         "author": "hubot",
         "permission": "write",
         "head_sha": "a" * 40,
+        "comment_id": 1,
         "url": f"https://github.com/Acme/Shop/pull/{number}#issuecomment-1",
         "given_at": NOW,
         **fields,
@@ -159,6 +176,7 @@ def examples() -> dict[str, Event]:
     found = [
         pull_request(),
         push(),
+        comment(),
         command(),
         changed(),
         build_requested(requested, time=NOW),

@@ -18,8 +18,8 @@ from urllib.parse import quote, unquote
 
 from catalyst.model.names import Identity, InvalidName
 
-ScmKind = Literal["pull_request", "branch", "command"]
-SCM_KINDS: tuple[ScmKind, ...] = ("pull_request", "branch", "command")
+ScmKind = Literal["pull_request", "branch", "comment", "command"]
+SCM_KINDS: tuple[ScmKind, ...] = ("pull_request", "branch", "comment", "command")
 
 
 class InvalidSubject(ValueError):
@@ -28,7 +28,7 @@ class InvalidSubject(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ScmSubject:
-    """Facts about one pull request, branch or pull request's commands. `id` is a number or a branch name."""
+    """Facts about one pull request, branch, or pull request's comments or commands. `id` is a number or a branch name."""
 
     forge: str
     repository: str
@@ -94,6 +94,11 @@ def branch_subject(forge: str, repository: str, branch: str) -> str:
     return _scm(forge, repository, "branch", branch)
 
 
+def comment_subject(forge: str, repository: str, number: int) -> str:
+    """The comments of one pull request that may be commands."""
+    return _scm(forge, repository, "comment", str(number))
+
+
 def command_subject(forge: str, repository: str, number: int) -> str:
     """Where all commands given in one pull request are."""
     return _scm(forge, repository, "command", str(number))
@@ -119,7 +124,7 @@ def parse_subject(subject: str) -> Subject:
     tokens = [unescape(token) for token in subject.split(".")]
     try:
         match tokens:
-            case ["scm", forge, owner, repository, ("pull_request" | "branch" | "command") as kind, id_]:
+            case ["scm", forge, owner, repository, ("pull_request" | "branch" | "comment" | "command") as kind, id_]:
                 return ScmSubject(forge, f"{owner}/{repository}", kind, id_)
             case ["env", team, project, environment, noun, verb]:
                 return EnvironmentSubject(Identity(team, project, environment), noun, verb)

@@ -111,6 +111,15 @@ class Consumer:
         )
 
 
+WEBHOOK_INGEST: Final = Consumer(
+    stream=SCM,
+    name="webhook-ingest",
+    service="webhook-ingest",
+    filters=("scm.*.*.*.comment.*",),
+    backoff=(20.0, 20.0, 60.0, 300.0),
+    max_deliver=15,  # about an hour of a forge that does not answer; an older command would surprise
+    max_ack_pending=16,
+)
 ENV_CONTROLLER_SCM: Final = Consumer(
     stream=SCM,
     name="env-controller",
@@ -138,7 +147,7 @@ NOTIFIER: Final = Consumer(
     stream=EVENTS, name="notifier", service="notifier", filters=("env.*.*.*.environment.changed",)
 )
 
-CONSUMERS: Final = (ENV_CONTROLLER_SCM, ENV_CONTROLLER_EVENTS, BUILDER, DNS_PROXY, NOTIFIER)
+CONSUMERS: Final = (WEBHOOK_INGEST, ENV_CONTROLLER_SCM, ENV_CONTROLLER_EVENTS, BUILDER, DNS_PROXY, NOTIFIER)
 SERVICES: Final = ("webhook-ingest", "env-controller", "builder")
 """The services that exist. Only their consumers are made: one that nobody reads would only grow."""
 

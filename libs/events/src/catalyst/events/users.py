@@ -2,7 +2,7 @@
 
 | User | Publishes | Consumes | Reads directly |
 |---|---|---|---|
-| webhook-ingest | `scm.>` | – | – |
+| webhook-ingest | `scm.>`, own `dead.` | SCM, only comments | – |
 | env-controller | `environment.changed`, `build.requested`, `audit.>`, own `dead.` | SCM, EVENTS | SCM, EVENTS, STATE |
 | builder | `build.finished`, `build.cleaned`, own `dead.` | EVENTS | STATE |
 | operator | nothing but requests to the server | – | everything; applies the topology |
