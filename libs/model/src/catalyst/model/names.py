@@ -83,8 +83,8 @@ def workload_namespace(identity: Identity) -> str:
 def build_namespace(team: str, project: str, *, trusted: bool) -> str:
     """The namespace in which a project's images are built: one for code the team wrote, one for forks'.
 
-    Always 63 characters without `--`, with a hash from early on: no team's, project's or workload's namespace equals it.
-    Raises `InvalidName`.
+    Always 63 characters without `--`, with a hash from early on: no team's, project's or workload's namespace equals
+    it. Raises `InvalidName`.
     """
     _require(team=team, project=project)
     prefix = f"catalyst-builds-{'trusted' if trusted else 'fork'}-"

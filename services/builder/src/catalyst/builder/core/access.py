@@ -3,7 +3,7 @@
 | Who | Proves it by | May |
 |---|---|---|
 | anybody | – | pull what the platform made public (`library/*`) |
-| a build | a credential signed by builder, while its Job is alive | push and pull its own image; a trusted one its cache |
+| a build | a credential signed by builder, while its Job is alive | push and pull its image; a trusted one its cache |
 | an environment | the password whose digest its snapshot holds, while it lives | pull its project's images |
 
 A scope that is not granted is left out of the token: that is how the protocol says no.
@@ -20,6 +20,8 @@ from catalyst.builder.core.registry_names import is_repository
 from catalyst.model.names import is_name
 from catalyst.model.snapshot import Snapshot
 
+BUILD_USER: Final = "build"
+ENVIRONMENT_USER: Final = "env"
 MAX_SCOPES: Final = 32
 ACTIONS: Final = ("delete", "pull", "push")
 _SCOPE = re.compile(r"([a-z0-9]+(?:\([a-z0-9]+\))?):(.+):([a-z*]+(?:,[a-z*]+)*)\Z")

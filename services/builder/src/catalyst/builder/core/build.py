@@ -85,7 +85,9 @@ class Build:
         """
         if self.trust == "fork":
             return None
-        return f"{self.identity.team}/{self.identity.project}/cache/{'deployment' if self.deployment else 'development'}"
+        return (
+            f"{self.identity.team}/{self.identity.project}/cache/{'deployment' if self.deployment else 'development'}"
+        )
 
     @property
     def inputs(self) -> str:
@@ -129,9 +131,7 @@ def build_of(request: BuildRequested, platform: Platform, *, deployment: bool = 
         dockerfile=inputs.get("dockerfile", "Dockerfile"),
         context=inputs.get("context", "."),
         target=inputs.get("target"),
-        arguments={
-            name.removeprefix("arg."): value for name, value in inputs.items() if name.startswith("arg.")
-        },
+        arguments={name.removeprefix("arg."): value for name, value in inputs.items() if name.startswith("arg.")},
     )
 
 
@@ -142,9 +142,7 @@ def _source(request: BuildRequested, platform: Platform) -> Source | Refusal:
     """
     repository, given = request.repository.full_name, request.repository.clone_url
     if not _REPOSITORY.match(repository) or ".." in repository:
-        return Refusal(
-            "SourceRefused", f"repository {_shown(repository)}: expected owner/name as the forge writes it."
-        )
+        return Refusal("SourceRefused", f"repository {_shown(repository)}: expected owner/name as the forge writes it.")
     url = f"{platform.git_url}/{repository}.git"
     if _place(given) != _place(url):
         return Refusal(
@@ -197,9 +195,13 @@ def _refused(name: str, value: str) -> Refusal | None:
             )
         return None
     if name == "target":
-        return None if _TARGET.match(value) else Refusal(
-            "InvalidInput",
-            f"build.target {_shown(value)}: expected a stage's name of letters, digits, '.', '_' and '-'. Correct it.",
+        return (
+            None
+            if _TARGET.match(value)
+            else Refusal(
+                "InvalidInput",
+                f"build.target {_shown(value)}: expected a stage's name of letters, digits, '.', '_' and '-'.",
+            )
         )
     if name.startswith("arg."):
         if _ARGUMENT.match(name.removeprefix("arg.")) and len(value) <= MAX_ARGUMENT and "\0" not in value:

@@ -249,7 +249,7 @@ def _last_started(ended: dict[str, Manifest]) -> str | None:
 _SIGNS: Final = (
     (("unauthorized", "denied: ", "insufficient_scope", "error checking push permissions"), "RegistryRefused",
      "the registry refused the build's credential. The platform's people look at the registry and its token realm."),
-    (("manifest_unknown", "manifest unknown", "name_unknown", "no such host", "error pulling image", "retrieving image"),
+    (("manifest_unknown", "manifest unknown", "name_unknown", "no such host", "retrieving image"),
      "BaseImageNotFound",
      "an image that the Dockerfile names in FROM cannot be pulled. Correct its name, or make it public."),
     (("dockerfile parse error", "unknown instruction", "error parsing dockerfile"), "DockerfileInvalid",

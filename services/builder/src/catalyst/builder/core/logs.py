@@ -26,7 +26,9 @@ _SECRETS: Final = tuple(
 )
 _LABELLED: Final = (
     re.compile(r"(?i)(\b(?:authorization|proxy-authorization)\b\W{1,4}(?:basic|bearer|token)\s+)\S+"),
-    re.compile(r"(?i)(\"?\b(?:auth|identitytoken|registrytoken|password|passwd|secret|token|api[_-]?key)\"?\s*[:=]\s*\"?)[^\s\"',}]{6,}"),
+    re.compile(
+        r"(?i)(\"?\b(?:auth|identitytoken|registrytoken|password|passwd|secret|token|api[_-]?key)\"?\s*[:=]\s*\"?)[^\s\"',}]{6,}"
+    ),
     re.compile(r"((?:https?|ftp|postgres(?:ql)?|redis|mysql|amqp|mongodb(?:\+srv)?)://[^\s:/@]*:)[^\s@/]+(?=@)"),
 )
 _ENCODED: Final = re.compile(r"[A-Za-z0-9+/_-]{24,}={0,2}")

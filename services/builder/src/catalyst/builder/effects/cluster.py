@@ -183,9 +183,7 @@ class Cluster:
 
     async def _listed(self, resource: Resource, namespace: str, selector: str) -> list[Manifest]:
         return [
-            item
-            async for page in self._kube.list(resource, namespace, label_selector=selector)
-            for item in page.items
+            item async for page in self._kube.list(resource, namespace, label_selector=selector) for item in page.items
         ]
 
 
