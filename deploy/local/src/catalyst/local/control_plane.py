@@ -61,8 +61,9 @@ class Ports:
 class ControlPlane:
     """One installation of the three parts. A context manager: started on entry, stopped on exit.
 
-    `extra_flags`: part name → flags added to its command line. Raises PartFailed from `start` when a part does not
-    come up.
+    `extra_flags`: part name → flags added to its command line, where the last of a name counts. `address`: where the
+    API server listens and what its certificate names; a node needs one that its pods reach. Raises PartFailed from
+    `start` when a part does not come up.
     """
 
     def __init__(
@@ -72,10 +73,12 @@ class ControlPlane:
         *,
         ports: Ports | None = None,
         extra_flags: Mapping[str, Sequence[str]] | None = None,
+        address: str = "127.0.0.1",
     ) -> None:
         self.folder = folder.absolute()
         self.binaries = binaries
         self.ports = ports or Ports.free()
+        self.address = address
         self._extra = extra_flags or {}
         self._authority = _authority(self.folder / "pki")
         self.ca = certs.write(self.folder / "pki" / "ca.crt", self._authority.certificate)
@@ -88,7 +91,7 @@ class ControlPlane:
 
     @property
     def url(self) -> str:
-        return f"https://127.0.0.1:{self.ports.apiserver}"
+        return f"https://{self.address}:{self.ports.apiserver}"
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -159,6 +162,13 @@ class ControlPlane:
         name = _file_name(user, *groups)
         return self._kubeconfig_by_certificate(name, user, groups)
 
+    def certificate(self, name: str, *, dns: Sequence[str] = (), ips: Sequence[str] = ()) -> tuple[Path, Path]:
+        """(certificate, key) in the pki folder, signed by the cluster's authority: with names a server's, else the
+        client `name`'s.
+        """
+        pair = self._authority.server(name, dns=dns, ips=ips) if dns or ips else self._authority.client(name)
+        return pair.write(self.folder / "pki", _file_name(name))
+
     def kubeconfig_for(self, namespace: str, service_account: str, *, seconds: int = 24 * 3600) -> Path:
         """Of a ServiceAccount that exists: a token by TokenRequest. Raises httpx.HTTPStatusError (404: no such
         account).
@@ -226,7 +236,7 @@ class ControlPlane:
     def _write_pki(self) -> None:
         pki = self.folder / "pki"
         names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
-        self._authority.server("catalyst-local", dns=names, ips=["127.0.0.1", "10.96.0.1"]).write(pki, "server")
+        self._authority.server("catalyst-local", dns=names, ips=["127.0.0.1", "10.96.0.1", self.address]).write(pki, "server")
         self._authority.client(APISERVER).write(pki, "etcd-client")
         if not (pki / "sa.key").exists():  # tokens that were handed out stay valid over a restart
             private, public = certs.signing_keys()
@@ -258,8 +268,8 @@ class ControlPlane:
         policy = self.folder / "audit-policy.yaml"
         policy.write_text(yaml.safe_dump(AUDIT_POLICY))
         flags = {
-            "bind-address": "127.0.0.1",
-            "advertise-address": "127.0.0.1",
+            "bind-address": self.address,
+            "advertise-address": self.address,
             "endpoint-reconciler-type": "none",  # there is nobody inside who would dial the loopback address
             "secure-port": self.ports.apiserver,
             "tls-cert-file": pki / "server.crt",
