@@ -66,8 +66,6 @@ class Handlers:
             raise Reject(f"type {received.event.type}: builder handles {', '.join(t.TYPE for t in HANDLERS)}")
         try:
             await handler(self, received)
-        except Invalid as error:
-            raise Reject(f"the cluster refuses what builder made of it: {error}") from error
         except (KubeError, BusError, RegistryUnavailable) as error:
             raise Retry(str(error)) from error
 
@@ -92,7 +90,12 @@ class Handlers:
         if isinstance(build, Refusal):
             await self._answers.finished(asked, outcome.failed(request, build), again=_again(received))
             return
-        await self._ensure(build, asked, told, again=_again(received))
+        try:
+            await self._ensure(build, asked, told, again=_again(received))
+        except Invalid as error:
+            refusal = Refusal("ClusterRefused", f"the cluster refuses the build: {error.message[:600]}")
+            log.error("cluster refuses a build", job=build.job, error=str(error))
+            await self._answers.finished(asked, outcome.failed(request, refusal), again=_again(received))
 
     async def _ensure(self, build: Build, asked: Asked, told: Told, *, again: int) -> None:
         """The Job is there, or the answer is given; and no older Job of this component runs."""

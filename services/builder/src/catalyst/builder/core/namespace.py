@@ -23,7 +23,7 @@ PRIVATE_V4: Final = (
     "100.64.0.0/10",
     "127.0.0.0/8",
 )
-PRIVATE_V6: Final = ("fc00::/7", "fe80::/10", "::1/128", "::ffff:0:0/96", "64:ff9b::/96")
+PRIVATE_V6: Final = ("fc00::/7", "fe80::/10", "::1/128", "64:ff9b::/96")
 
 
 def namespace(build: Build, platform: Platform) -> Manifest:

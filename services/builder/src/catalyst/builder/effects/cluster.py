@@ -110,9 +110,9 @@ class Cluster:
         return await self._listed(resources.JOB, namespace, f"{labels.ENVIRONMENT_UID}={uid}")
 
     async def create_job(self, manifest: Manifest) -> None:
-        """POST: the same question twice is one Job."""
+        """POST: the same question twice is one Job. The mirror hears of it by its watch, which tells the leader."""
         try:
-            self.jobs.learn(await self._kube.create(manifest))
+            await self._kube.create(manifest)
         except AlreadyExists:
             return
 
