@@ -228,7 +228,9 @@ class Project:
             return None
         return {key: base64.b64decode(text).decode() for key, text in answer.json()["data"].items()}
 
-    async def job(self, component: str = "web", key: str = "k1", *, trusted: bool = True, started: bool = True) -> Manifest:
+    async def job(
+        self, component: str = "web", key: str = "k1", *, trusted: bool = True, started: bool = True
+    ) -> Manifest:
         def found() -> list[Manifest]:
             return [
                 each
@@ -382,6 +384,11 @@ async def buses(installation: Installation) -> AsyncIterator[tuple[Bus, Bus]]:
 
 
 @pytest.fixture
-def project(installation: Installation, registry: RegistryServer, buses: tuple[Bus, Bus]) -> Project:
-    """A project that no other test has."""
-    return Project(*buses, installation.admin, registry, f"team-{next(_numbers)}")
+def project(installation: Installation, registry: RegistryServer, buses: tuple[Bus, Bus]) -> Iterator[Project]:
+    """A project that no other test has. Whatever builds are left go afterwards: they would take others' places."""
+    yield Project(*buses, installation.admin, registry, f"team-{next(_numbers)}")
+    jobs = installation.admin.get("/apis/batch/v1/jobs", params={"labelSelector": "catalyst.dev/build"}).json()["items"]
+    for where in {each["metadata"]["namespace"] for each in jobs or ()}:
+        installation.admin.delete(
+            f"/apis/batch/v1/namespaces/{where}/jobs", params={"propagationPolicy": "Background"}
+        ).raise_for_status()

@@ -236,7 +236,9 @@ class ControlPlane:
     def _write_pki(self) -> None:
         pki = self.folder / "pki"
         names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
-        self._authority.server("catalyst-local", dns=names, ips=["127.0.0.1", "10.96.0.1", self.address]).write(pki, "server")
+        self._authority.server("catalyst-local", dns=names, ips=["127.0.0.1", "10.96.0.1", self.address]).write(
+            pki, "server"
+        )
         self._authority.client(APISERVER).write(pki, "etcd-client")
         if not (pki / "sa.key").exists():  # tokens that were handed out stay valid over a restart
             private, public = certs.signing_keys()

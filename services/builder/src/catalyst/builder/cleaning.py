@@ -40,6 +40,8 @@ class Cleaning:
                 continue
             asked = jobs.asked_of(each)
             verdict = judge(asked.request, asked.at, told.snapshot, told.at)
+            if verdict is Verdict.SUPERSEDED and jobs.end_of(each) is not None:
+                continue  # it was not cut short: the leader says what came of it
             if verdict is Verdict.SUPERSEDED:
                 await self._answers.finished(asked, outcome.superseded(asked.request))
             if verdict in (Verdict.SUPERSEDED, Verdict.OVER):

@@ -55,7 +55,9 @@ class NetworkTaken(RuntimeError):
 
 def check() -> None:
     """Raises NetworkTaken when the machine's own network overlaps the node's."""
-    ours = [ipaddress.ip_network(text) for text in (layout.PODS, layout.SERVICES, layout.INTERNET_RANGE, layout.ADDRESS)]
+    ours = [
+        ipaddress.ip_network(text) for text in (layout.PODS, layout.SERVICES, layout.INTERNET_RANGE, layout.ADDRESS)
+    ]
     for entry in json.loads(_ip("-json", "-4", "route", "show", "table", "main")):
         if entry.get("dev") in (layout.BRIDGE, layout.PODS_BRIDGE, layout.INTERNET_LINK) or entry["dst"] == "default":
             continue

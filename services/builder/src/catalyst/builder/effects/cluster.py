@@ -131,7 +131,11 @@ class Cluster:
             written = await self._kube.apply(jobs.secret(found, volume, dict(data)))
             uids[written["metadata"]["name"]] = written["metadata"]["uid"]
         body = {"metadata": {"annotations": {jobs.SECRETS: json.dumps(uids)}}, "spec": {"suspend": False}}
-        self.jobs.learn(await self._kube.patch(ref_of(found), body))
+        # The uid alone: the Job controller writes the status of a Job that was just made.
+        ref = Ref(
+            "batch/v1", "Job", found["metadata"]["namespace"], found["metadata"]["name"], found["metadata"]["uid"]
+        )
+        self.jobs.learn(await self._kube.patch(ref, body))
 
     async def close(self, found: Manifest, result: BuildFinished) -> None:
         """Note the published answer on the Job and take its credentials away."""
