@@ -2,6 +2,7 @@
 
 setup                      build or find the cluster's binaries
 up, down, status, logs     control plane and NATS in the background, data kept in .run/local
+cluster up|down|status     a whole single-machine Kubernetes that runs pods; needs root on Linux
 dev                        a whole installation with the services and an example pull request, until ctrl-C
 pull-request push|close|…  what GitHub would send, to a running `dev`
 """
@@ -10,14 +11,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
 
-from catalyst.local import components, dev, supervisor
+from catalyst.local import cluster, components, dev, supervisor
 from catalyst.local.example import Action
+from catalyst.local.existing import ExistingCluster
+from catalyst.local.node import layout, leftovers
 from catalyst.local.process import tail
 
 ACTIONS: dict[str, Action] = {"open": "opened", "push": "synchronize", "close": "closed", "reopen": "reopened"}
@@ -61,6 +65,47 @@ def _status(options: argparse.Namespace) -> int:
     return 0
 
 
+def _cluster_up(options: argparse.Namespace) -> int:
+    if chosen := os.environ.get("CATALYST_KUBECONFIG"):
+        with ExistingCluster(options.folder / "existing", Path(chosen)):
+            print(f"CATALYST_KUBECONFIG={chosen} names a cluster, and it answers; nothing to start")
+        return 0
+    _show_cluster(cluster.up(options.folder))
+    return 0
+
+
+def _cluster_down(options: argparse.Namespace) -> int:
+    if left := cluster.down(options.folder):
+        print("\n".join(["left behind:", *left]), file=sys.stderr)
+        return 1
+    print("nothing of the cluster is left; binaries and base images stay in the cache")
+    return 0
+
+
+def _cluster_status(options: argparse.Namespace) -> int:
+    state = cluster.running(options.folder)
+    if state is None:
+        left = leftovers.found(layout.Layout(options.folder))
+        print("no cluster runs; `make cluster-up` starts one")
+        if left:
+            print("\n".join(["left behind (`make cluster-up` continues it, `make cluster-down` removes it):", *left]))
+        return 1
+    return _show_cluster(state)
+
+
+def _show_cluster(state: cluster.ClusterState) -> int:
+    for part in (state.supervisor, *state.parts):
+        again = f"started again {count}×" if (count := state.restarts.get(part.name)) else ""
+        print(f"{part.name:<24} {'runs' if part.runs else 'ENDED':<6} pid {part.pid:<8} {part.log} {again}")
+        if not part.runs:
+            print(tail(Path(part.log), 10))
+    for pod in cluster.pods(state):
+        name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+        print(f"pod {name:<54} {pod['status'].get('phase', '')}")
+    print(f"\nregistry {layout.REGISTRY}, base images {layout.MIRROR}\nexport KUBECONFIG={state.kubeconfig}")
+    return 0 if state.ready and all(part.runs for part in state.parts) else 1
+
+
 def _show(state: supervisor.State) -> None:
     for part in (state.supervisor, *state.parts):
         print(f"{part.name:<24} {'runs' if part.runs else 'ENDED':<6} pid {part.pid:<8} {part.log}")
@@ -81,6 +126,12 @@ def _logs(options: argparse.Namespace) -> int:
     return 0
 
 
+def _add_log_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("part", nargs="?", help="only this one")
+    command.add_argument("-f", "--follow", action="store_true")
+    command.add_argument("-n", "--lines", type=int, default=20)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m catalyst.local", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -98,9 +149,21 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--folder", type=Path, default=supervisor.FOLDER, help="where data and logs lie")
         command.set_defaults(run=run)
         if name == "logs":
-            command.add_argument("part", nargs="?", help="only this one")
-            command.add_argument("-f", "--follow", action="store_true")
-            command.add_argument("-n", "--lines", type=int, default=20)
+            _add_log_options(command)
+    node = commands.add_parser("cluster", help="a whole Kubernetes on this machine, pods included")
+    node_commands = node.add_subparsers(dest="action", required=True, metavar="command")
+    for name, run, text in (
+        ("up", _cluster_up, "install, build and start what is missing; continue what is there"),
+        ("down", _cluster_down, "stop it and remove everything it made"),
+        ("status", _cluster_status, "what runs, what was started again, what is left"),
+        ("logs", _logs, "the end of each part's log"),
+        ("supervise", lambda options: cluster.supervise(options.folder), "what `up` runs in the background"),
+    ):
+        command = node_commands.add_parser(name, help=text)
+        command.add_argument("--folder", type=Path, default=cluster.FOLDER, help="where logs and kubeconfig lie")
+        command.set_defaults(run=run)
+        if name == "logs":
+            _add_log_options(command)
     develop = commands.add_parser("dev", help="everything, with an example pull request, until ctrl-C")
     develop.add_argument("--once", action="store_true", help="end when the example environment came and went")
     develop.set_defaults(run=lambda options: dev.run(once=options.once))

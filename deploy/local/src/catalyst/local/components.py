@@ -29,6 +29,7 @@ from typing import Final, TextIO
 
 MODULES: Final = Path(__file__).resolve().parents[3] / "components"
 KUBERNETES: Final = "v1.36.3"
+KANIKO: Final = "v1.24.0"
 
 
 class ComponentError(RuntimeError):
@@ -131,6 +132,7 @@ NODE: Final = (
     Component(
         "kaniko",
         {"executor": "github.com/GoogleContainerTools/kaniko/cmd/executor"},
+        ldflags=("-s", "-w", "-X", f"github.com/GoogleContainerTools/kaniko/pkg/version.version={KANIKO}"),
         first_build="2 minutes on 2 cores",
     ),
 )

@@ -90,7 +90,7 @@ class Stopped(Exception):
 def supervise(folder: Path = FOLDER) -> int:
     """Start everything, watch it, and stop it on SIGTERM. Returns the exit code."""
     folder.mkdir(parents=True, exist_ok=True)
-    _stop_on_signals()
+    stop_on_signals()
     try:
         with ControlPlane(folder / "control-plane", components.binaries()) as cluster, Nats(folder / "nats") as nats:
             nats.apply_topology()
@@ -190,7 +190,9 @@ def _state(name: str, pid: int, log: Path) -> PartState:
     return PartState(name, pid, psutil.Process(pid).create_time(), str(log))
 
 
-def _stop_on_signals() -> None:
+def stop_on_signals() -> None:
+    """SIGTERM and SIGINT raise Stopped in the main thread, once."""
+
     def stop(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)

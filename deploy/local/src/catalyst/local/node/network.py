@@ -4,8 +4,8 @@
             ── catalyst-pods  10.244.0.1/24 ── pods       made by the CNI plugin
             ── catalyst-inet  198.18.0.1/24 ── namespace catalyst-internet: 198.18.0.2, 169.254.169.254
 
-The namespace has no route to anywhere: it answers its link. The rest of 198.18.0.0/15 is unreachable, and what pods
-send to link-local addresses ends in the namespace, so neither a wrong rule nor a hostile pod sends such a packet out,
+The namespace has no route to anywhere: it answers its link. The rest of 198.18.0.0/15 and of the pods' and Services'
+ranges is unreachable, and what pods send to link-local addresses ends in the namespace, so neither a wrong rule nor a hostile pod sends such a packet out,
 or asks the real metadata service of a machine that runs in a cloud.
 
 `make` may be repeated; it adds what is missing.
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,12 +24,16 @@ from typing import Final
 from catalyst.local.node import layout
 
 HOSTS: Final = Path("/etc/hosts")
+_ENV: Final = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
+_KNOWN: Final = "0x20000/0x20000"
 _BEGIN: Final = "# begin catalyst-local: removed by `make cluster-down`"
 _END: Final = "# end catalyst-local"
 _METADATA_RULE: Final = (
     "pref", str(layout.ROUTING_TABLE), "iif", layout.PODS_BRIDGE,
     "to", layout.LINK_LOCAL, "lookup", str(layout.ROUTING_TABLE),
 )  # fmt: skip
+_GUARDED: Final = (layout.INTERNET_RANGE, layout.PODS)
+"""Ranges of which only a part is in use: the rest must not follow the machine's default route."""
 
 SETTINGS: Final = {
     "net.ipv4.ip_forward": "1",
@@ -61,7 +66,7 @@ def check() -> None:
     for entry in json.loads(_ip("-json", "-4", "route", "show", "table", "main")):
         if entry.get("dev") in (layout.BRIDGE, layout.PODS_BRIDGE, layout.INTERNET_LINK) or entry["dst"] == "default":
             continue
-        if entry.get("type") == "unreachable" and entry["dst"] == layout.INTERNET_RANGE:
+        if entry.get("type") == "unreachable" and entry["dst"] in _GUARDED:
             continue
         theirs = ipaddress.ip_network(entry["dst"])
         for network in ours:
@@ -80,6 +85,9 @@ def make() -> None:
     _ip("addr", "replace", f"{layout.ADDRESS}/32", "dev", layout.BRIDGE)
     _ip("link", "set", layout.BRIDGE, "up")
     _make_internet(links)
+    for network in _GUARDED:
+        _ip("route", "replace", "unreachable", network)
+    _ip("route", "replace", layout.SERVICES, "dev", layout.BRIDGE)  # kube-proxy translates; the rest finds nobody
     for name, value in SETTINGS.items():
         _setting(name).write_text(value)
     write_hosts(layout.NAMES)
@@ -90,31 +98,47 @@ def _make_internet(links: set[str]) -> None:
     if space not in _namespaces():
         _ip("netns", "add", space)
     if layout.INTERNET_LINK not in links:
-        _ip("link", "add", layout.INTERNET_LINK, "type", "veth", "peer", "name", "link", "netns", space)
+        _ip("link", "add", layout.INTERNET_LINK, "type", "veth", "peer", "name", "inside", "netns", space)
     _ip("addr", "replace", f"{layout.INTERNET_GATEWAY}/24", "dev", layout.INTERNET_LINK)
     _ip("link", "set", layout.INTERNET_LINK, "up")
     _setting(f"net.ipv4.conf.{layout.INTERNET_LINK}.rp_filter").write_text("2")  # answers come from METADATA, too
-    _ip("-n", space, "addr", "replace", f"{layout.INTERNET}/24", "dev", "link")
+    _ip("-n", space, "addr", "replace", f"{layout.INTERNET}/24", "dev", "inside")
     _ip("-n", space, "addr", "replace", f"{layout.METADATA}/32", "dev", "lo")
-    _ip("-n", space, "link", "set", "link", "up")
+    _ip("-n", space, "link", "set", "inside", "up")
     _ip("-n", space, "link", "set", "lo", "up")
     table = str(layout.ROUTING_TABLE)
-    _ip("route", "replace", "unreachable", layout.INTERNET_RANGE)
     _ip("route", "replace", "unreachable", "default", "table", table)
     _ip("route", "replace", layout.METADATA, "via", layout.INTERNET, "dev", layout.INTERNET_LINK, "table", table)
     if layout.LINK_LOCAL not in _ip("rule", "show"):
         _ip("rule", "add", *_METADATA_RULE)
 
 
+def guard() -> None:
+    """Nothing for a pod that the firewall does not know yet.
+
+    kube-router learns a pod's address from the API server, after the pod has begun. Its chains mark what a known pod
+    may do (0x20000); without the mark a new connection is dropped, so that an early one waits for its repetition a
+    second later instead of slipping through. (Left open: from a pod unknown to one that is known and has no policy of
+    its own.)
+    """
+    for chain in ("FORWARD", "INPUT"):
+        rule = [
+            chain, "-i", layout.PODS_BRIDGE, "-m", "conntrack", "--ctstate", "NEW", "-m", "mark", "!", "--mark", _KNOWN,
+            "-m", "comment", "--comment", f'name: "{layout.PODS_BRIDGE}" not known to the firewall yet', "-j", "DROP",
+        ]  # fmt: skip
+        if _iptables("-C", *rule).returncode != 0:
+            done = _iptables("-A", *rule)
+            if done.returncode != 0:
+                raise RuntimeError(f"iptables -A {_joined(rule)} failed: {done.stderr.strip()}")
+
+
 def remove() -> None:
     """Everything that `make` and the CNI plugin made. What is not there is no error."""
     if layout.LINK_LOCAL in _ip("rule", "show"):
         _ip("rule", "delete", *_METADATA_RULE)
-    for arguments in (
-        ("route", "flush", "table", str(layout.ROUTING_TABLE)),
-        ("route", "delete", "unreachable", layout.INTERNET_RANGE),
-    ):
-        _ip(*arguments, may_fail=True)
+    _ip("route", "flush", "table", str(layout.ROUTING_TABLE), may_fail=True)
+    for network in _GUARDED:
+        _ip("route", "delete", "unreachable", network, may_fail=True)
     for link in _links() & {layout.PODS_BRIDGE, layout.BRIDGE, layout.INTERNET_LINK}:
         _ip("link", "delete", link)
     if layout.INTERNET_NAMESPACE in _namespaces():
@@ -163,6 +187,10 @@ def resolvers(path: Path = Path("/etc/resolv.conf")) -> list[str]:
     return [text for text in found if not ipaddress.ip_address(text.partition("%")[0]).is_loopback]
 
 
+def _iptables(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["iptables", "--wait", *arguments], capture_output=True, text=True, env=_ENV, check=False)
+
+
 def _setting(name: str) -> Path:
     return Path("/proc/sys", *name.split("."))
 
@@ -176,7 +204,7 @@ def _namespaces() -> set[str]:
 
 
 def _ip(*arguments: str, may_fail: bool = False) -> str:
-    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, env=_ENV, check=False)
     if done.returncode != 0 and not may_fail:
         raise RuntimeError(f"`ip {_joined(arguments)}` failed: {done.stderr.strip()}")
     return done.stdout

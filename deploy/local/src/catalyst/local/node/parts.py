@@ -9,6 +9,7 @@ In the order of their start; the supervisor stops them in reverse:
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -316,10 +317,8 @@ class Parts:
 
     def _part(self, name: str, command: Sequence[str | Path]) -> Part:
         # kube-proxy, the CNI plugins and the others call iptables, ipset, conntrack and mount by name.
-        import os
-
         path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:/usr/bin:/bin"
-        return Part(name, command, self._at.logs / f"{name}.log", env={"PATH": path}, cwd=self._at.state)
+        return Part(name, command, self._at.logs / f"{name}.log", env={"PATH": path, "OTEL_TRACES_EXPORTER": "none"}, cwd=self._at.state)
 
     def _yaml(self, name: str, content: Mapping[str, Any]) -> Path:
         path = self._at.configuration / name

@@ -1,0 +1,327 @@
+"""The images that a node needs before anybody pushed one: built here once, then served read-only by the mirror.
+
+    <cache>/images/
+      registry/     the mirror's storage; every cluster of this machine reads it
+      seeded.json   reference → key of what was built
+      seeding.log   what debootstrap, apt-get and buildah said last time
+
+Honest builds: Debian's own packages, or binaries that Catalyst builds or installs anyway, under the names that
+manifests and Dockerfiles use elsewhere. Each has a folder with a Dockerfile in deploy/local/images. The machine's
+package source is read from its apt configuration and written into no image.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, TextIO
+
+import httpx
+
+from catalyst.local.components import KANIKO, cache_folder
+from catalyst.local.process import Part, free_ports, tail
+
+DOCKERFILES: Final = Path(__file__).resolve().parents[4] / "images"
+SUITE: Final = "bookworm"
+BASE: Final = "debian"
+DEBIAN_KEYS: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+
+
+class SeedingFailed(RuntimeError):
+    """An image could not be built. The text names it, its log, and the log's end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """`folder` under deploy/local/images; `tags`: each reference it gets in the mirror, without a registry's host.
+
+    `binaries`: files added to the Dockerfile's context, by the name they have there.
+    """
+
+    folder: str
+    tags: tuple[str, ...]
+    binaries: Mapping[str, Path] = field(default_factory=dict)
+    parent: str = BASE
+
+    @property
+    def dockerfile(self) -> Path:
+        return DOCKERFILES / self.folder
+
+    def key(self) -> str:
+        """Over everything of ours that decides what comes out; of a binary its folder's name, which is its build's key, and its size."""
+        digest = hashlib.sha256()
+        for path in sorted(p for p in self.dockerfile.rglob("*") if p.is_file()):
+            digest.update(f"{path.name} {path.stat().st_mode & 0o111:o}\n".encode() + path.read_bytes())
+        for name, path in sorted(self.binaries.items()):
+            digest.update(f"{name} {path.parent.name} {path.stat().st_size}\n".encode())
+        if self.parent and self.folder != self.parent:
+            digest.update((DOCKERFILES / self.parent / "Dockerfile").read_bytes())
+        return digest.hexdigest()[:16]
+
+
+def wanted(binaries: Mapping[str, Path]) -> tuple[Image, ...]:
+    """Every image, parents first. `binaries`: of components.py."""
+    roots = Path("/etc/ssl/certs/ca-certificates.crt")
+    scripts = Path(sysconfig.get_path("scripts"))
+    nats, caddy = scripts / "nats-server", scripts / "caddy"
+    return (
+        Image(BASE, ("library/debian:bookworm-slim", "library/debian:bookworm", "library/debian:12-slim"), parent=""),
+        Image("pause", ("catalyst/pause:1",), {"pause": binaries["pause"]}, parent=""),
+        Image(
+            "coredns",
+            ("coredns/coredns:1.15.0",),
+            {"coredns": binaries["coredns"], "ca-certificates.crt": roots},
+            parent="",
+        ),
+        Image(
+            "kaniko",
+            (f"kaniko-project/executor:{KANIKO}", "kaniko-project/executor:latest"),
+            {"executor": binaries["executor"], "ca-certificates.crt": roots},
+            parent="",
+        ),
+        Image("crane", ("catalyst/crane:v0.22.1",), {"crane": binaries["crane"], "ca-certificates.crt": roots}, parent=""),
+        Image("git", ("catalyst/git:bookworm",)),
+        Image("python", tuple(f"library/python:{tag}" for tag in ("3", "3-slim", "3.11", "3.11-slim", "3.11-slim-bookworm"))),
+        Image("node", tuple(f"library/node:{tag}" for tag in ("18", "18-slim", "18-bookworm-slim"))),
+        Image("postgres", tuple(f"library/postgres:{tag}" for tag in ("15", "15-bookworm", "latest"))),
+        Image("redis", tuple(f"library/redis:{tag}" for tag in ("7", "7-bookworm", "7.0", "latest"))),
+        Image("nats", ("library/nats:2.15.1", "library/nats:2.15"), {"nats-server": nats, "ca-certificates.crt": roots}, parent=""),
+        Image("caddy", ("library/caddy:2.11.7", "library/caddy:2.11", "library/caddy:2"), {"caddy": caddy, "ca-certificates.crt": roots}, parent=""),
+    )
+
+
+def storage(env: Mapping[str, str] = os.environ) -> Path:
+    """The mirror's folder."""
+    return cache_folder(env) / "images" / "registry"
+
+
+def seed(
+    binaries: Mapping[str, Path], out: TextIO, *, images: Sequence[Image] | None = None, env: Mapping[str, str] = os.environ
+) -> None:
+    """Build what the mirror lacks, telling `out`. Instant when nothing changed. Raises SeedingFailed."""
+    home = storage(env).parent
+    home.mkdir(parents=True, exist_ok=True)
+    with _locked(home / "lock", out):
+        missing = _missing(home, wanted(binaries) if images is None else images)
+        if not missing:
+            return
+        with tempfile.TemporaryDirectory(prefix="seeding-", dir=home) as scratch, _Registry(home, binaries) as registry:
+            bench = _Bench(Path(scratch), home / "seeding.log", registry)
+            for number, image in enumerate(missing, 1):
+                begun = time.monotonic()
+                print(f"image {image.tags[0]} ({number} of {len(missing)}) …", end="" if out.isatty() else "\n", file=out, flush=True)
+                bench.build(image)
+                _remember(home, image)
+                start = "\r\033[K" if out.isatty() else ""
+                print(f"{start}image {image.tags[0]} built in {time.monotonic() - begun:.0f} s", file=out, flush=True)
+
+
+def _missing(home: Path, images: Sequence[Image]) -> list[Image]:
+    seeded = _seeded(home)
+    return [image for image in images if any(seeded.get(tag) != image.key() for tag in image.tags)]
+
+
+def _seeded(home: Path) -> dict[str, str]:
+    try:
+        content: dict[str, str] = json.loads((home / "seeded.json").read_text())
+    except FileNotFoundError:
+        return {}
+    return content
+
+
+def _remember(home: Path, image: Image) -> None:
+    scratch = home / "seeded.json.new"
+    scratch.write_text(json.dumps({**_seeded(home), **dict.fromkeys(image.tags, image.key())}, indent=2))
+    scratch.rename(home / "seeded.json")
+
+
+class _Registry:
+    """The mirror's storage, writable, on a loopback port, for as long as it takes."""
+
+    def __init__(self, home: Path, binaries: Mapping[str, Path]) -> None:
+        (port,) = free_ports(1)
+        self.address = f"127.0.0.1:{port}"
+        config = home / "seeding.yaml"
+        config.write_text(
+            json.dumps(
+                {
+                    "version": 0.1,
+                    "log": {"level": "warn"},
+                    "storage": {"filesystem": {"rootdirectory": str(home / "registry")}},
+                    "http": {"addr": self.address},
+                }
+            )
+        )
+        self.part = Part("registry", [binaries["registry"], "serve", config], home / "seeding-registry.log")
+
+    def __enter__(self) -> _Registry:
+        self.part.start()
+        self.part.wait_until(self._ready, within=20)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.part.stop()
+
+    def _ready(self) -> bool:
+        try:
+            return httpx.get(f"http://{self.address}/v2/", trust_env=False).status_code == httpx.codes.OK
+        except httpx.TransportError:
+            return False
+
+
+class _Bench:
+    """Where images are built: buildah's storage, the package source, downloaded packages. Removed afterwards."""
+
+    def __init__(self, folder: Path, log: Path, registry: _Registry) -> None:
+        self._folder = folder
+        self._log = log
+        self._registry = registry
+        log.write_text("")
+        (folder / "registries.conf").write_text(
+            'unqualified-search-registries = ["docker.io"]\n'
+            '[[registry]]\nprefix = "docker.io"\nlocation = "docker.io"\n'
+            f'[[registry.mirror]]\nlocation = "{registry.address}"\ninsecure = true\n'
+        )
+        for name in ("apt", "lists", "archives/partial"):
+            (folder / name).mkdir(parents=True)
+        self._sources = package_sources()
+        (folder / "apt" / "sources.list").write_text("\n".join(self._sources) + "\n")
+        (folder / "apt" / "apt.conf").write_text(_apt_settings())
+
+    def build(self, image: Image) -> None:
+        context = self._folder / "context"
+        shutil.copytree(image.dockerfile, context)
+        (context / "empty").mkdir()
+        for name, path in image.binaries.items():
+            shutil.copy(path, context / name)
+        try:
+            if image.folder == BASE:
+                self._debootstrap(context)
+            self._buildah(image, context)
+        finally:
+            shutil.rmtree(context)
+
+    def _debootstrap(self, context: Path) -> None:
+        root = self._folder / "root"
+        source = self._sources[0].split()
+        uri = next(word for word in source if "://" in word)
+        keyring = [f"--keyring={DEBIAN_KEYS}"] if DEBIAN_KEYS.exists() else []
+        self._run(BASE, ["debootstrap", "--variant=minbase", *keyring, SUITE, root, uri])
+        slim = (
+            "rm -rf /usr/share/doc/* /usr/share/man/* /usr/share/info/* /usr/share/locale/* /var/cache/apt/*.bin "
+            "/var/cache/apt/archives/*.deb /var/lib/apt/lists/* /var/log/*.log /var/log/apt /var/cache/debconf/*-old "
+            "/var/cache/ldconfig/aux-cache /etc/machine-id; touch /etc/machine-id; rm -f /etc/hostname /etc/resolv.conf"
+        )
+        self._run(BASE, ["chroot", root, "/bin/sh", "-c", slim])
+        (root / "etc/apt/sources.list").write_text("# Name a package source here.\n")
+        (root / "etc/dpkg/dpkg.cfg.d/catalyst-slim").write_text(
+            "path-exclude /usr/share/doc/*\npath-exclude /usr/share/man/*\npath-exclude /usr/share/info/*\n"
+            "path-exclude /usr/share/locale/*\n"
+        )
+        tar = ["tar", "--create", "--numeric-owner", "--sort=name", "--file", context / "root.tar", "--directory", root]
+        self._run(BASE, [*tar, "--exclude=./dev/*", "--exclude=./proc/*", "--exclude=./sys/*", "."])
+        shutil.rmtree(root)
+
+    def _buildah(self, image: Image, context: Path) -> None:
+        first, *others = image.tags
+        apt = [f"{self._folder / 'apt'}:/etc/apt", f"{self._folder / 'lists'}:/var/lib/apt/lists"]
+        apt.append(f"{self._folder / 'archives'}:/var/cache/apt/archives")
+        volumes = [word for volume in apt for word in ("--volume", volume)] if image.parent == BASE else []
+        store = ["--root", self._folder / "storage", "--runroot", self._folder / "run", "--storage-driver", "vfs"]
+        where = ["--tls-verify=false"]
+        name = f"docker.io/{first}"
+        build = ["buildah", *store, "bud", "--isolation", "chroot", "--format", "docker", *where, *volumes]
+        self._run(image.folder, [*build, "--tag", name, context])
+        for tag in (first, *others):
+            target = f"docker://{self._registry.address}/{tag}"
+            self._run(image.folder, ["buildah", *store, "push", *where, name, target])
+
+    def _run(self, name: str, command: Sequence[str | Path]) -> None:
+        env = {
+            **os.environ,
+            "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin",
+            "CONTAINERS_REGISTRIES_CONF": str(self._folder / "registries.conf"),
+            "DEBIAN_FRONTEND": "noninteractive",
+        }
+        with self._log.open("a") as log:
+            print(f"+ {' '.join(map(str, command))}", file=log, flush=True)
+            done = subprocess.run(
+                [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, check=False
+            )
+        if done.returncode != 0:
+            end = "\n".join(f"  | {line}" for line in tail(self._log, 25).splitlines())
+            raise SeedingFailed(
+                f"image {name}: {command[0]} ended with exit code {done.returncode}\n  log: {self._log}\n{end}\n"
+                "A download failed? Check that `apt-get update` works on this machine, then run the same command again."
+            )
+
+
+def package_sources() -> list[str]:
+    """sources.list lines for `SUITE` from where this machine gets its packages, the main archive first.
+
+    Raises SeedingFailed when apt knows no Debian source.
+    """
+    listed = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME) $(COMPONENT)", "Created-By: Packages"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found: dict[tuple[str, str], set[str]] = {}
+    for line in listed.stdout.splitlines():
+        uri, codename, component = line.split()
+        release, _, rest = codename.partition("-")
+        if rest in ("", "updates", "security") and release.islower():
+            found.setdefault((uri, SUITE + (f"-{rest}" if rest else "")), set()).add(component)
+    lines = [
+        f"deb [signed-by={DEBIAN_KEYS}] {uri} {suite} {' '.join(sorted(components & {'main'}))}"
+        for (uri, suite), components in sorted(found.items(), key=lambda entry: entry[0][1])
+        if "main" in components
+    ]
+    if not lines:
+        raise SeedingFailed("apt knows no package source of Debian: run `apt-get update`, or add one to /etc/apt/sources.list")
+    return lines
+
+
+def _apt_settings() -> str:
+    """The machine's own way to its packages (proxies), and what suits a build."""
+    dumped = subprocess.run(["apt-config", "dump", "Acquire"], capture_output=True, text=True, check=False).stdout
+    proxies = [line for line in dumped.splitlines() if "Proxy" in line.partition(" ")[0]]
+    ours = [
+        'APT::Sandbox::User "root";',
+        'APT::Get::Assume-Yes "true";',
+        'APT::Install-Recommends "false";',
+        'Acquire::Languages "none";',
+        'Dpkg::Use-Pty "0";',
+    ]
+    return "\n".join([*proxies, *ours]) + "\n"
+
+
+@contextmanager
+def _locked(path: Path, out: TextIO) -> Iterator[None]:
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("another process is building images; waiting for it …", file=out, flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+if __name__ == "__main__":
+    from catalyst.local.components import COMPONENTS, NODE
+    from catalyst.local.components import binaries as _binaries
+
+    seed(_binaries(components=COMPONENTS + NODE), sys.stderr)

@@ -1,0 +1,51 @@
+"""The node for end-to-end tests: the checkout's own cluster. One that runs already is used and left running."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kubectl import Kubectl
+
+from catalyst.local import cluster, components
+from catalyst.local.node.packages import NotThisMachine, check_machine
+
+
+@pytest.fixture(scope="session")
+def began_here() -> Iterator[bool]:
+    """Whether no cluster of this checkout ran before; then none runs afterwards."""
+    try:
+        check_machine()
+    except NotThisMachine as error:
+        pytest.skip(str(error))
+    before = cluster.running()
+    yield before is None
+    if before is None:
+        assert cluster.down() == []
+
+
+@pytest.fixture(scope="module")
+def node(began_here: bool) -> cluster.ClusterState:
+    return cluster.up(out=sys.stderr)
+
+
+@pytest.fixture(scope="module")
+def kubectl(node: cluster.ClusterState) -> Kubectl:
+    binary = components.binaries(components=(components.CONTROL_PLANE,))["kubectl"]
+    return Kubectl(binary, Path(node.kubeconfig))
+
+
+@pytest.fixture
+def namespace(kubectl: Kubectl) -> Iterator[Kubectl]:
+    """A new one, under Pod Security `baseline`."""
+    with kubectl.new_namespace() as there:
+        yield there
+
+
+@pytest.fixture(autouse=True)
+def no_foreign_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    if "CATALYST_KUBECONFIG" in os.environ:
+        monkeypatch.delenv("CATALYST_KUBECONFIG")
