@@ -92,8 +92,8 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServe
         "auth": {
             "token": {
                 "realm": f"http://localhost:{realm_port}/token",
-                "service": "catalyst-registry",
-                "issuer": "catalyst",
+                "service": f"localhost:{port}",
+                "issuer": "catalyst-builder",
                 "jwks": str(jwks),
             }
         },

@@ -1,4 +1,4 @@
-"""From `build.requested` to `build.finished` and `build.cleaned`: real API server, Job controller, NATS and registry."""
+"""`build.requested` to `build.finished` and `build.cleaned`: real API server, Job controller, NATS and registry."""
 
 import asyncio
 import base64
@@ -82,7 +82,7 @@ async def test_a_builds_credential_is_for_its_own_place_and_time(serve: Any, pro
         "other/shop/web",
         "library/x",
     ):
-        with pytest.raises(PermissionError, match="401 Unauthorized|UNAUTHORIZED|DENIED"):
+        with pytest.raises(PermissionError, match=r"401 Unauthorized|UNAUTHORIZED|DENIED"):
             await asyncio.to_thread(project.registry.push, config, repository)
     await project.succeeds(job)
     await project.answer()
@@ -204,7 +204,7 @@ async def test_projects_take_turns(serve: Any, project: Project, buses: Any) -> 
     """One project asks for four, another for one: it is not behind the four."""
     await serve(builds_at_once="2", builds_per_project="2")
     names = ("a", "b", "c", "d")
-    await project.tell(project.snapshot({name: ("k", 1) for name in names}))
+    await project.tell(project.snapshot(dict.fromkeys(names, ("k", 1))))
     for name in names:
         await project.ask(project.request(name, key="k"))
 
@@ -298,10 +298,9 @@ async def test_pulls_by_an_environments_password(serve: Any, project: Project) -
     assert await pulls(user, password, image)
     assert not await pulls(user, password[:-1], image)
     assert not await pulls("env:another-uid", password, image)
+    auth = base64.b64encode(f"{user}:{password}".encode()).decode()
+    config = json.dumps({"auths": {project.registry.host: {"auth": auth}}})
     with pytest.raises(PermissionError):
-        config = json.dumps(
-            {"auths": {project.registry.host: {"auth": base64.b64encode(f"{user}:{password}".encode()).decode()}}}
-        )
         await asyncio.to_thread(project.registry.push, config, f"{project.team}/shop/web")
     # Revoked with the first word of its end.
     await project.tell(project.snapshot({}, phase=Phase.TERMINATING, password_sha256=sha256))

@@ -4,10 +4,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from asked import built
 from hypothesis import given
 from hypothesis import strategies as st
 from joserfc.jwk import ECKey
-from asked import built
 
 from catalyst.builder.core.access import ANYBODY, Access, Principal, granted, of_environment, rights_of, scopes
 from catalyst.builder.core.judgement import Verdict, judge

@@ -24,7 +24,7 @@ from catalyst.builder.reconcile import Builds
 from catalyst.events.bus import Bus, BusSettings
 from catalyst.events.topology import BUILDER
 from catalyst.events.users import inbox_prefix
-from catalyst.forge.protocol import ForgeTokens
+from catalyst.forge.client import GitHubClient
 from catalyst.kube.client import Kube
 from catalyst.kube.lease import Elector
 from catalyst.kube.settings import KubeSettings
@@ -75,6 +75,7 @@ async def _serve(settings: Settings, life: Lifecycle, stack: AsyncExitStack, clo
     )
     cluster, states, answers, executor = Cluster(kube, platform), States(bus), Answers(bus, clock), Kaniko()
     registry = _registry(settings, client, clock)
+    forge = await stack.enter_async_context(GitHubClient.of(settings, clock=clock)) if settings.has_forge else None
     leading = cluster.fenced(kube.fenced(elector.fence))
     handlers = Handlers(
         cluster, registry, states, answers, Cleaning(cluster, registry, states, answers), executor, platform
@@ -84,7 +85,7 @@ async def _serve(settings: Settings, life: Lifecycle, stack: AsyncExitStack, clo
         registry,
         answers,
         Cleaning(leading, registry, states, answers),
-        ReadTokens(await _forge(settings, stack)),
+        ReadTokens(forge),
         _push_credentials(settings, clock),
         executor,
         platform,
@@ -122,12 +123,6 @@ def _push_credentials(settings: Settings, clock: Clock) -> PushCredentials:
     if settings.realm_key_file is not None:
         return RealmCredentials(settings.signer(), settings.platform, clock)
     return GivenCredentials(settings.platform, *settings.given_credential())
-
-
-async def _forge(settings: Settings, stack: AsyncExitStack) -> ForgeTokens | None:
-    if not settings.has_forge:
-        return None
-    raise NotImplementedError  # replaced when libs/forge has its client
 
 
 def _crash(life: Lifecycle, reason: str) -> Callable[[], Awaitable[None]]:

@@ -42,9 +42,11 @@ class Settings(ForgeSettings, ServiceSettings):
     realm_key_file: Path | None = Field(
         default=None, description="file with the realm's P-256 private key, when builder is the registry's token realm"
     )
-    realm_issuer: str = Field(default="catalyst", description="auth.token.issuer of the registry's configuration")
-    realm_service: str = Field(
-        default="catalyst-registry", description="auth.token.service of the registry's configuration"
+    realm_issuer: str = Field(
+        default="catalyst-builder", description="auth.token.issuer of the registry's configuration"
+    )
+    realm_service: str | None = Field(
+        default=None, description="auth.token.service of the registry's configuration; without it, CATALYST_REGISTRY"
     )
     realm_host: str = Field(
         default="0.0.0.0",  # noqa: S104 - the registry's clients come from outside the pod
@@ -137,7 +139,7 @@ class Settings(ForgeSettings, ServiceSettings):
             raise ValueError(f"CATALYST_REALM_KEY_FILE: the file cannot be read: {exc.__class__.__name__}") from exc
         except BadKey as exc:
             raise ValueError(f"CATALYST_REALM_KEY_FILE: {exc}") from exc
-        return Signer(key, self.realm_issuer, self.realm_service)
+        return Signer(key, self.realm_issuer, self.realm_service or self.registry)
 
     def given_credential(self) -> tuple[str, str]:
         """Username and password of the external registry. Raises ValueError naming the variable."""

@@ -94,7 +94,7 @@ class Handlers:
             await self._ensure(build, asked, told, again=_again(received))
         except Invalid as error:
             refusal = Refusal("ClusterRefused", f"the cluster refuses the build: {error.message[:600]}")
-            log.error("cluster refuses a build", job=build.job, error=str(error))
+            log.warning("cluster refuses a build", job=build.job, error=str(error))
             await self._answers.finished(asked, outcome.failed(request, refusal), again=_again(received))
 
     async def _ensure(self, build: Build, asked: Asked, told: Told, *, again: int) -> None:
