@@ -18,7 +18,9 @@ from catalyst.local.node import layout
 
 DEBIAN = "debian:bookworm-slim"
 PYTHON = "python:3-slim"
-DOOR = "import socketserver,http.server as h;h.ThreadingHTTPServer(('',8080),h.SimpleHTTPRequestHandler).serve_forever()"
+DOOR = (
+    "import socketserver,http.server as h;h.ThreadingHTTPServer(('',8080),h.SimpleHTTPRequestHandler).serve_forever()"
+)
 # One line of JSON: each address → open, or the error's name. Twice if need be, since a neighbour lets a new pod in only when it
 # has heard of it. One open door counts, also the first time.
 KNOCK = """
@@ -226,8 +228,10 @@ def credential(namespace: Kubectl, registry_realm: dict[str, str]) -> dict[str, 
 
 
 def test_kaniko_builds_pushes_and_the_node_pulls(namespace: Kubectl, credential: dict[str, str]) -> None:
-    dockerfile = "FROM python:3-slim\nCOPY page /page\nRUN python -c 'open(\"/made\", \"w\").write(\"by RUN\")'\nCMD cat /page /made\n"
-    namespace.run("create", "configmap", "context", f"--from-literal=Dockerfile={dockerfile}", "--from-literal=page=a page, ")
+    dockerfile = 'FROM python:3-slim\nCOPY page /page\nRUN python -c \'open("/made", "w").write("by RUN")\'\nCMD cat /page /made\n'
+    namespace.run(
+        "create", "configmap", "context", f"--from-literal=Dockerfile={dockerfile}", "--from-literal=page=a page, "
+    )
     namespace.apply(_kaniko("build", f"{layout.REGISTRY}/{BUILT}:1"))
     namespace.wait("pod/build", "jsonpath={.status.phase}=Succeeded", 180)
     digest = namespace.get("pod", "build")["status"]["containerStatuses"][0]["state"]["terminated"]["message"]
@@ -338,5 +342,13 @@ def test_a_database_keeps_its_data_in_a_volume_claim(namespace: Kubectl) -> None
 def test_redis_answers(namespace: Kubectl) -> None:
     namespace.apply(pod("redis", "redis:7"), service("redis", 6379))
     namespace.wait("pod/redis", "condition=Ready")
-    namespace.apply(pod("asks", "redis:7", "sh", "-c", "for i in 1 2 3 4 5 6 7 8 9; do redis-cli -h redis ping && exit; sleep 1; done; exit 1"))
+    namespace.apply(
+        pod(
+            "asks",
+            "redis:7",
+            "sh",
+            "-c",
+            "for i in 1 2 3 4 5 6 7 8 9; do redis-cli -h redis ping && exit; sleep 1; done; exit 1",
+        )
+    )
     assert namespace.finished("asks").endswith("PONG\n")

@@ -49,7 +49,9 @@ def test_every_part_is_there(node: cluster.ClusterState, kubectl: Kubectl) -> No
 
 
 @pytest.mark.parametrize("name", PARTS)
-def test_a_killed_part_is_started_again_and_pods_do_not_notice(node: cluster.ClusterState, kubectl: Kubectl, name: str) -> None:
+def test_a_killed_part_is_started_again_and_pods_do_not_notice(
+    node: cluster.ClusterState, kubectl: Kubectl, name: str
+) -> None:
     before = incarnation(kubectl)
     state = cluster.running()
     assert state is not None
@@ -155,6 +157,7 @@ def _down_leaves_nothing() -> None:
 
 def machine() -> dict[str, object]:
     """What a cluster could change: devices, routes, rules, mounts, kernel settings, names, firewall, control groups."""
+
     def said(*words: str) -> list[str]:
         text = subprocess.run(words, capture_output=True, text=True, check=True).stdout
         return sorted(line for line in text.splitlines() if not line.startswith(("#", ":", "*", "COMMIT")))

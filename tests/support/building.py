@@ -130,7 +130,7 @@ class Project:
     bus: Bus
     operator: Bus
     admin: httpx.Client
-    registry: RegistryServer
+    registry: RegistryServer | None
     team: str
     name: str = "shop"
     _versions: Iterator[int] = field(default_factory=lambda: itertools.count(1))
