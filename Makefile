@@ -4,10 +4,10 @@ PY := .venv/bin/python
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup python check test test-full bench generate dev lock clean
+.PHONY: help setup python check test test-full bench generate dev cluster-up cluster-down cluster-status lock clean
 
 help: ## this help
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## install what is needed: Python packages into .venv, the cluster's binaries into the cache
 	@tools/setup
@@ -35,6 +35,15 @@ generate: python ## CRDs, schemas, AsyncAPI and reference from the models; examp
 
 dev: python ## a whole installation on this machine, with an example pull request (ARGS=--once ends after it)
 	@$(PY) -m catalyst.local dev $(ARGS)
+
+cluster-up: python ## a whole Kubernetes on this machine, pods included; needs root on Debian, says what it installs
+	@$(PY) -m catalyst.local cluster up
+
+cluster-down: python ## end it; nothing of it stays but what was built
+	@$(PY) -m catalyst.local cluster down
+
+cluster-status: python ## its parts, pods, logs, and what was started again
+	@$(PY) -m catalyst.local cluster status
 
 lock: ## resolve requirements.in into requirements.lock: exact, hashed, without hosts (ARGS=--upgrade)
 	@tools/setup --python --before-lock

@@ -4,7 +4,7 @@ failed.
     python tools/run_tests.py [--full] [part …]
 
 `--full` runs whole matrices instead of samples, and continues after the last part that passed for exactly this source
-(state under .run/). A part without tests is an error, and so is a folder of tests that no part runs.
+(state under .run/). A part without tests is an error, and so is a file of tests that no part runs.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ PARTS: dict[str, list[str]] = {
     "integration": ["tests/integration"],
     "stories": ["tests/stories"],
     "faults": ["tests/faults"],
+    "node": ["tests/e2e/test_cluster.py", "tests/e2e/test_cluster_life.py"],
 }
 NO_TESTS_COLLECTED = 5
 
@@ -69,9 +70,9 @@ def _run(part: str, *, full: bool) -> bool:
 
 
 def _forgotten() -> list[str]:
-    folders = {str(path.parent.relative_to(ROOT)) for path in ROOT.glob("tests/**/test_*.py")}
-    known = [folder for part in PARTS.values() for folder in part]
-    return sorted(f for f in folders if not any(f == k or f.startswith(f"{k}/") for k in known))
+    files = {str(path.relative_to(ROOT)) for path in ROOT.glob("tests/**/test_*.py")}
+    known = [place for part in PARTS.values() for place in part]
+    return sorted(f for f in files if not any(f == k or f.startswith(f"{k}/") for k in known))
 
 
 def _passed(source: str) -> list[str]:

@@ -21,8 +21,8 @@ PYTHON = "python:3-slim"
 DOOR = (
     "import socketserver,http.server as h;h.ThreadingHTTPServer(('',8080),h.SimpleHTTPRequestHandler).serve_forever()"
 )
-# One line of JSON: each address → open, or the error's name. Twice if need be, since a neighbour lets a new pod in only when it
-# has heard of it. One open door counts, also the first time.
+# One line of JSON: each address → open, or the error's name. Twice if need be, since a neighbour lets a new pod in
+# only when it has heard of it. One open door counts, also the first time.
 KNOCK = """
 import json, socket, sys, time
 def once(host, port):
@@ -143,22 +143,24 @@ def _policies() -> list[dict[str, object]]:
     private = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10"]
     dns = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
            "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}  # fmt: skip
-    everyone_here = [{"podSelector": {}}]
-    specs = {
-        "deny": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]},
-        "here": {"podSelector": {}, "ingress": [{"from": everyone_here}], "egress": [{"to": everyone_here}]},
-        "dns": {"podSelector": {}, "policyTypes": ["Egress"], "egress": [{"to": [dns], "ports": [{"port": 53, "protocol": "UDP"}, {"port": 53}]}]},
-        "public": {"podSelector": {}, "policyTypes": ["Egress"], "egress": [{"to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": private}}], "ports": [{"port": 80}]}]},
-    }  # fmt: skip
+    everyone_here: list[object] = [{"podSelector": {}}]
+    dns_ports = [{"port": 53, "protocol": "UDP"}, {"port": 53}]
+    public = [{"ipBlock": {"cidr": "0.0.0.0/0", "except": private}}]
+    specs: dict[str, dict[str, object]] = {
+        "deny": {"policyTypes": ["Ingress", "Egress"]},
+        "here": {"ingress": [{"from": everyone_here}], "egress": [{"to": everyone_here}]},
+        "dns": {"policyTypes": ["Egress"], "egress": [{"to": [dns], "ports": dns_ports}]},
+        "public": {"policyTypes": ["Egress"], "egress": [{"to": public, "ports": [{"port": 80}]}]},
+    }
     group = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy"}
-    return [{**group, "metadata": {"name": name}, "spec": spec} for name, spec in specs.items()]
+    return [{**group, "metadata": {"name": name}, "spec": {"podSelector": {}, **spec}} for name, spec in specs.items()]
 
 
 def test_root_in_a_pod_is_nobody_on_the_machine(namespace: Kubectl) -> None:
     namespace.apply(pod("inside", DEBIAN, "sh", "-c", "id -u; cat /proc/self/uid_map"))
     uid, _, host, size = namespace.finished("inside").split()
     assert (uid, size) == ("0", "65536")
-    assert int(host) >= 65536  # noqa: PLR2004 -- of nobody else's range
+    assert int(host) >= 65536
 
 
 def test_a_port_of_the_machine_leads_into_a_pod(kubectl: Kubectl) -> None:
@@ -228,7 +230,8 @@ def credential(namespace: Kubectl, registry_realm: dict[str, str]) -> dict[str, 
 
 
 def test_kaniko_builds_pushes_and_the_node_pulls(namespace: Kubectl, credential: dict[str, str]) -> None:
-    dockerfile = 'FROM python:3-slim\nCOPY page /page\nRUN python -c \'open("/made", "w").write("by RUN")\'\nCMD cat /page /made\n'
+    run = 'RUN python -c \'open("/made", "w").write("by RUN")\''
+    dockerfile = f"FROM python:3-slim\nCOPY page /page\n{run}\nCMD cat /page /made\n"
     namespace.run(
         "create", "configmap", "context", f"--from-literal=Dockerfile={dockerfile}", "--from-literal=page=a page, "
     )
@@ -278,7 +281,8 @@ def _ask(client: httpx.Client, scope: str, auth: tuple[str, str]) -> str:
 def _kaniko(name: str, destination: str) -> dict[str, object]:
     flags = [
         "--context=dir:///workspace", "--dockerfile=/workspace/Dockerfile", f"--destination={destination}",
-        f"--registry-mirror={layout.MIRROR}", "--skip-default-registry-fallback", f"--insecure-registry={layout.MIRROR}",
+        f"--registry-mirror={layout.MIRROR}", "--skip-default-registry-fallback",
+        f"--insecure-registry={layout.MIRROR}",
         f"--insecure-registry={layout.REGISTRY}", "--insecure", "--insecure-pull", "--digest-file=/dev/termination-log",
     ]  # fmt: skip
     mounts = [
@@ -342,13 +346,6 @@ def test_a_database_keeps_its_data_in_a_volume_claim(namespace: Kubectl) -> None
 def test_redis_answers(namespace: Kubectl) -> None:
     namespace.apply(pod("redis", "redis:7"), service("redis", 6379))
     namespace.wait("pod/redis", "condition=Ready")
-    namespace.apply(
-        pod(
-            "asks",
-            "redis:7",
-            "sh",
-            "-c",
-            "for i in 1 2 3 4 5 6 7 8 9; do redis-cli -h redis ping && exit; sleep 1; done; exit 1",
-        )
-    )
+    patiently = "for i in 1 2 3 4 5 6 7 8 9; do redis-cli -h redis ping && exit; sleep 1; done; exit 1"
+    namespace.apply(pod("asks", "redis:7", "sh", "-c", patiently))
     assert namespace.finished("asks").endswith("PONG\n")

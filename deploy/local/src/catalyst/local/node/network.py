@@ -4,9 +4,9 @@
             ── catalyst-pods  10.244.0.1/24 ── pods       made by the CNI plugin
             ── catalyst-inet  198.18.0.1/24 ── namespace catalyst-internet: 198.18.0.2, 169.254.169.254
 
-The namespace has no route to anywhere: it answers its link. The rest of 198.18.0.0/15 and of the pods' and Services'
-ranges is unreachable, and what pods send to link-local addresses ends in the namespace, so neither a wrong rule nor a hostile pod sends such a packet out,
-or asks the real metadata service of a machine that runs in a cloud.
+The namespace has no route to anywhere: it answers its link. The rest of 198.18.0.0/15, of the pods' and of the
+Services' ranges is unreachable, and what pods send to link-local addresses ends in the namespace, so neither a wrong
+rule nor a hostile pod sends such a packet out, or asks the real metadata service of a machine that runs in a cloud.
 
 `make` may be repeated; it adds what is missing.
 """
@@ -150,7 +150,7 @@ def write_hosts(names: dict[str, str], path: Path = HOSTS) -> None:
     """Replace our block in the hosts file; no names: remove it. Everything else stays byte for byte."""
     lines = path.read_text().splitlines(keepends=True)
     ours = [number for number, line in enumerate(lines) if line.strip() in (_BEGIN, _END)]
-    if len(ours) >= 2:  # noqa: PLR2004 -- begin and end
+    if len(ours) >= 2:
         del lines[ours[0] : ours[-1] + 1]
     text = "".join(lines)
     if names:

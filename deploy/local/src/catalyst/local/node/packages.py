@@ -59,12 +59,12 @@ def check_machine() -> None:
             "the node needs root: it makes bridges, mounts and network namespaces. Run it as root "
             f"(sudo -E make cluster-up). {_ELSEWHERE}"
         )
-    if missing := [package for package in PACKAGES if not package.installed]:
-        if shutil.which("apt-get") is None:
-            raise NotThisMachine(
-                f"the node needs {', '.join(package.gives for package in missing)}, which Debian packages as "
-                f"{' '.join(package.name for package in missing)}; there is no apt-get here to install them. {_ELSEWHERE}"
-            )
+    missing = [package for package in PACKAGES if not package.installed]
+    if missing and shutil.which("apt-get") is None:
+        raise NotThisMachine(
+            f"the node needs {', '.join(package.gives for package in missing)}; Debian packages them as "
+            f"{' '.join(package.name for package in missing)}, and there is no apt-get here. {_ELSEWHERE}"
+        )
 
 
 def install(out: TextIO) -> None:

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,9 +20,10 @@ import yaml
 from joserfc.jwk import ECKey, KeySet
 
 from catalyst.local import certs
-from catalyst.local.control_plane import ControlPlane
+from catalyst.local.control_plane import APISERVER, CONTROLLER_MANAGER, ControlPlane, Ports
 from catalyst.local.node import layout
 from catalyst.local.node.layout import Layout
+from catalyst.local.node.network import resolvers
 from catalyst.local.process import Part, free_ports
 
 CNI_PLUGINS: Final = Path("/usr/lib/cni")
@@ -30,10 +32,6 @@ KUBELET_CLIENT: Final = "kube-apiserver-kubelet-client"
 
 def control_plane(at: Layout, binaries: Mapping[str, Path], folder: Path) -> ControlPlane:
     """The control plane of this package, listening where pods and the kubelet reach it, and dialling the kubelet."""
-    from dataclasses import replace
-
-    from catalyst.local.control_plane import APISERVER, CONTROLLER_MANAGER, Ports
-
     pki = folder / "pki"
     client = pki / KUBELET_CLIENT
     flags = {
@@ -167,8 +165,6 @@ class Parts:
         certificate, key = self._plane.certificate("kubelet-server", dns=[layout.NODE], ips=[layout.ADDRESS])
         resolv = self._at.configuration / "resolv.conf"
         # Without any resolver of the machine's, names outside fail at once instead of after a timeout.
-        from catalyst.local.node.network import resolvers
-
         resolv.write_text("".join(f"nameserver {server}\n" for server in resolvers() or [layout.ADDRESS]))
         config = {
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -318,7 +314,13 @@ class Parts:
     def _part(self, name: str, command: Sequence[str | Path]) -> Part:
         # kube-proxy, the CNI plugins and the others call iptables, ipset, conntrack and mount by name.
         path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:/usr/bin:/bin"
-        return Part(name, command, self._at.logs / f"{name}.log", env={"PATH": path, "OTEL_TRACES_EXPORTER": "none"}, cwd=self._at.state)
+        return Part(
+            name,
+            command,
+            self._at.logs / f"{name}.log",
+            env={"PATH": path, "OTEL_TRACES_EXPORTER": "none"},
+            cwd=self._at.state,
+        )
 
     def _yaml(self, name: str, content: Mapping[str, Any]) -> Path:
         path = self._at.configuration / name
