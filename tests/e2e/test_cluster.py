@@ -181,7 +181,7 @@ def test_every_base_image_runs(namespace: Kubectl) -> None:
         "nats:2.15.1": ["/nats-server", "--version"],
         "caddy:2.11.7": ["caddy", "version"],
         "catalyst/git:bookworm": ["git", "--version"],
-        "catalyst/crane:v0.22.1": ["crane", "digest", "--help"],
+        "gcr.io/go-containerregistry/crane:v0.22.1": ["crane", "digest", "--help"],
         "gcr.io/kaniko-project/executor:v1.24.0": ["/kaniko/executor", "version"],
     }
     for number, (image, command) in enumerate(commands.items()):

@@ -87,7 +87,7 @@ def wanted(binaries: Mapping[str, Path]) -> tuple[Image, ...]:
         Image("pause", ("catalyst/pause:1",), {"pause": binaries["pause"]}, parent=""),
         alone("coredns", ("coredns/coredns:1.15.0",), "coredns", binaries["coredns"]),
         alone("kaniko", _tags("kaniko-project/executor", KANIKO, "latest"), "executor", binaries["executor"]),
-        alone("crane", ("catalyst/crane:v0.22.1",), "crane", binaries["crane"]),
+        alone("crane", _tags("go-containerregistry/crane", "v0.22.1", "latest"), "crane", binaries["crane"]),
         Image("git", ("catalyst/git:bookworm",)),
         Image("python", _tags("library/python", "3", "3-slim", "3.11", "3.11-slim", "3.11-slim-bookworm")),
         Image("node", _tags("library/node", "18", "18-slim", "18-bookworm-slim")),
