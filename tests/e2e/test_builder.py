@@ -121,7 +121,7 @@ def _realm_leads_here(kubectl: Kubectl) -> None:
     """The Service has the address that the registry's realm has on this node; behind it is this test's builder."""
     port = {"name": "realm", "port": 8080, "protocol": "TCP"}
     metadata = {"name": "builder", "namespace": "catalyst-system"}
-    kubectl.apply(
+    kubectl.within("catalyst-system").apply(
         {
             "apiVersion": "v1",
             "kind": "Service",
