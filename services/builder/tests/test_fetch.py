@@ -151,6 +151,7 @@ class Fetched:
 def fetch(tmp_path: Path, url: str, commit: str, *, token: str = "", known: str = "", **fields: str) -> Fetched:
     workspace, result, secret = tmp_path / "workspace", tmp_path / "result", tmp_path / "token"
     workspace.mkdir(exist_ok=True)
+    workspace.chmod(0o2770)  # as a volume with fsGroup is
     result.write_text("")
     secret.write_text(token)
     environment = {
@@ -179,6 +180,8 @@ def test_the_exact_commit_and_nothing_else(forge: Forge, work: Path, tmp_path: P
     assert (found.source / "Dockerfile").exists()
     assert not (found.source / "later").exists()
     assert not (found.source / ".git").exists()
+    modes = {name: (found.source / name).stat().st_mode & 0o7777 for name in ("Dockerfile", "apps", "apps/web/main.py")}
+    assert modes == {"Dockerfile": 0o644, "apps": 0o755, "apps/web/main.py": 0o644}, "as every other builder has them"
     assert {each.name for each in found.workspace.iterdir()} == {"source"}
 
 

@@ -4,7 +4,7 @@
 #
 # RESULT is what builder reads: "source <fingerprint>", "unchanged <fingerprint>", or "<Reason>: <sentence>".
 set -eu
-umask 027
+umask 022 # the files' modes become the image's: what runs there is often not root
 
 fail() { printf '%s: %s' "$1" "$2" >"$RESULT"; printf '%s\n' "$2" >&2; exit 1; }
 
@@ -29,6 +29,7 @@ export GIT_CONFIG_COUNT
 
 rm -rf "$GIT_DIR" "$GIT_WORK_TREE"
 mkdir -p "$GIT_DIR" "$GIT_WORK_TREE"
+chmod g-s "$GIT_WORK_TREE" # a volume's group would otherwise mark every folder of the image
 case ${#SOURCE_COMMIT} in 40) format=sha1 ;; *) format=sha256 ;; esac
 env -u GIT_WORK_TREE git init --quiet --bare --object-format="$format"
 
