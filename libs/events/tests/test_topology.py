@@ -49,6 +49,7 @@ async def test_applied_once_made_twice_kept(bare_server: Any, operator: Client) 
         "create consumer SCM/webhook-ingest",
         "create consumer SCM/env-controller",
         "create consumer EVENTS/env-controller",
+        "create consumer EVENTS/builder",
     ]
     assert {change.action for change in await apply(jetstream, budget=SMALL)} == {"keep"}
 
@@ -106,8 +107,9 @@ async def test_state_keeps_the_last_snapshot_of_each(server: Any, operator: Clie
 
 
 def test_only_consumers_of_services_that_exist_are_made() -> None:
-    assert consumers() == (ENV_CONTROLLER_SCM, ENV_CONTROLLER_EVENTS)
-    assert BUILDER in consumers(["builder"])
+    assert consumers() == (WEBHOOK_INGEST, ENV_CONTROLLER_SCM, ENV_CONTROLLER_EVENTS, BUILDER)
+    assert DNS_PROXY not in consumers()
+    assert DNS_PROXY in consumers(["dns-proxy"])
 
 
 def test_keys_are_private_and_stay(tmp_path: Path) -> None:
