@@ -83,7 +83,9 @@ def refused(answer: Answer, *words: str) -> None:
         assert word in answer.message, answer
 
 
-def test_a_job_of_ours_is_accepted_and_one_with_more_is_not(builder: Api, place: str, build: Build, platform: Platform) -> None:
+def test_a_job_of_ours_is_accepted_and_one_with_more_is_not(
+    builder: Api, place: str, build: Build, platform: Platform
+) -> None:
     where = path("batch", place, "jobs")
     made = the_job(build, platform)
     accepted = builder.request("POST", where, made)
@@ -130,7 +132,9 @@ def test_it_makes_build_namespaces_only(builder: Api, place: str, build: Build, 
     refused(builder.request("POST", where, variant("catalyst-builds-fork-x")), "metadata.name")
     refused(builder.request("POST", where, variant(fine, **{"catalyst.dev/trust": "all"})), "no build namespace")
     refused(builder.request("POST", where, variant(fine, **{"catalyst.dev/trust": None})), "no build namespace")
-    refused(builder.request("POST", where, variant(fine, **{"catalyst.dev/environment-uid": "u"})), "no build namespace")
+    refused(
+        builder.request("POST", where, variant(fine, **{"catalyst.dev/environment-uid": "u"})), "no build namespace"
+    )
     privileged = {"pod-security.kubernetes.io/enforce": "privileged"}
     refused(builder.request("POST", where, variant(fine, **privileged)), "pod-security.kubernetes.io/enforce")
 
@@ -184,9 +188,7 @@ def test_what_it_does_not_hold_even_there(builder: Api, place: str, verb: str, g
         ("list", "", "configmaps"),
     ],
 )
-def test_what_it_holds_there_and_nowhere_else(
-    builder: Api, place: str, verb: str, group: str, resource: str
-) -> None:
+def test_what_it_holds_there_and_nowhere_else(builder: Api, place: str, verb: str, group: str, resource: str) -> None:
     assert builder.may(verb, group, resource, place)
     for elsewhere in ("default", "kube-system", SYSTEM):
         assert not builder.may(verb, group, resource, elsewhere)

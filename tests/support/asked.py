@@ -11,7 +11,7 @@ PLATFORM = Platform("registry.example.org", Images("git", "kaniko", "crane"))
 
 
 def request(clone_url: str = "https://github.com/Acme/Shop.git", full_name: str = "Acme/Shop", **fields: Any) -> Any:
-    data = {
+    data: dict[str, Any] = {
         "environment": ENVIRONMENT,
         "component": "web",
         "key": "k",

@@ -130,10 +130,16 @@ class Project:
     bus: Bus
     operator: Bus
     admin: httpx.Client
-    registry: RegistryServer | None
+    server: RegistryServer | None
     team: str
     name: str = "shop"
     _versions: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    @property
+    def registry(self) -> RegistryServer:
+        """Where a test plays Kaniko; on the node there is a real one."""
+        assert self.server is not None
+        return self.server
 
     def identity(self, environment: str = "pr-1") -> Identity:
         return Identity(self.team, self.name, environment)

@@ -20,6 +20,7 @@ from catalyst.events.keys import read_public_keys, write_keys
 from catalyst.events.server import nats_server_config
 from catalyst.events.topology import (
     BUILDER,
+    DNS_PROXY,
     DUPLICATE_WINDOW,
     ENV_CONTROLLER_EVENTS,
     ENV_CONTROLLER_SCM,
@@ -27,6 +28,7 @@ from catalyst.events.topology import (
     KEPT,
     SCM,
     STATE,
+    WEBHOOK_INGEST,
     Budget,
     consumers,
 )

@@ -212,7 +212,8 @@ async def test_projects_take_turns(serve: Any, project: Project, buses: Any) -> 
         return len(project.jobs()) == 4 and sum(not j["spec"].get("suspend") for j in project.jobs()) == 2
 
     await until(queued, "two of the four are started")
-    other = Project(*buses, project.admin, project.registry, f"{project.team}-other")
+    controller, operator = buses
+    other = Project(controller, operator, project.admin, project.registry, f"{project.team}-other")
     await other.tell(other.snapshot({"web": ("k", 1)}))
     await other.ask(other.request(key="k"))
     await other.job(key="k", started=False)
