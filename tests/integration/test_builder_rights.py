@@ -95,7 +95,6 @@ def test_a_job_of_ours_is_accepted_and_one_with_more_is_not(
         ({"automountServiceAccountToken": True}, "automountServiceAccountToken"),
         ({"serviceAccountName": "default"}, "serviceAccountName"),
         ({"hostUsers": True}, "hostUsers"),
-        ({"hostNetwork": True}, "hostNetwork"),
         ({"volumes": [*pod["volumes"], {"name": "x", "hostPath": {"path": "/"}}]}, "hostPath"),
         ({"volumes": [*pod["volumes"], {"name": "x", "projected": {"sources": []}}]}, "projected"),
     ):
@@ -112,7 +111,7 @@ def test_outside_build_namespaces_it_writes_nothing(builder: Api, place: str, bu
         refused(apply(builder, secret, dry_run=True))
         refused(builder.request("GET", path("", where, "secrets")))
         refused(builder.request("GET", path("", where, "configmaps")))
-        refused(builder.request("DELETE", path("", "", "namespaces", where)), "no build namespace")
+        refused(builder.request("DELETE", path("", "", "namespaces", where)))
     own = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x", "namespace": place}}
     assert apply(builder, own, dry_run=True).status == 201
 

@@ -9,7 +9,7 @@ from asked import PLATFORM, built
 
 from catalyst.builder.core.build import Build
 from catalyst.builder.core.executor import Broken, Built, Unchanged
-from catalyst.builder.core.kaniko import Kaniko, explained
+from catalyst.builder.core.kaniko import Kaniko
 from catalyst.builder.core.platform import Platform
 
 DIGEST = f"sha256:{'d' * 64}"
@@ -134,5 +134,5 @@ def test_bad_ends(ended: dict[str, Any], reason: str) -> None:
     ],
 )
 def test_the_log_says_more(log: str, reason: str) -> None:
-    assert explained(Broken("BuildFailed", "m", "kaniko"), f"step\n{log}\n").reason == reason
-    assert explained(Broken("OutOfMemory", "m", "kaniko"), log).reason == "OutOfMemory"
+    assert Kaniko().explained(Broken("BuildFailed", "m", "kaniko"), f"step\n{log}\n").reason == reason
+    assert Kaniko().explained(Broken("OutOfMemory", "m", "kaniko"), log).reason == "OutOfMemory"

@@ -18,7 +18,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from catalyst.builder.answers import Answers
 from catalyst.builder.cleaning import Cleaning
 from catalyst.builder.core import job as jobs
-from catalyst.builder.core import kaniko, outcome
+from catalyst.builder.core import outcome
 from catalyst.builder.core.build import Build, Refusal, build_of
 from catalyst.builder.core.executor import (
     CONFIG_KEY,
@@ -245,7 +245,7 @@ class Builds:
 
     async def _failed(self, asked: Asked, pod: Manifest, broken: Broken, seconds: float) -> BuildFinished:
         log_text = await self._cluster.log(pod, broken.container) if broken.container else ""
-        return outcome.failed(asked.request, kaniko.explained(broken, log_text), seconds, tail(log_text))
+        return outcome.failed(asked.request, self._executor.explained(broken, log_text), seconds, tail(log_text))
 
 
 def _is_unanswered(found: Manifest) -> bool:

@@ -56,3 +56,6 @@ class Executor(Protocol):
 
     def outcome(self, pod: Manifest) -> Outcome:
         """What became of a pod that ended."""
+
+    def explained(self, broken: Broken, log: str) -> Broken:
+        """What the end of the log adds to a failure: the one word that a person can act on."""

@@ -87,6 +87,15 @@ class Kaniko:
             return Built(digest, fetched.removeprefix("source ") if fetched.startswith("source ") else None)
         return _broken(status, ended, fetched)
 
+    def explained(self, broken: Broken, log: str) -> Broken:
+        if broken.reason not in ("BuildFailed", "PushFailed"):
+            return broken
+        end = "\n".join(log.strip().split("\n")[-3:]).lower()
+        for signs, reason, message in _SIGNS:
+            if any(sign in end for sign in signs):
+                return Broken(reason, message, broken.container)
+        return broken
+
 
 def pushes_apart(build: Build, platform: Platform) -> bool:
     """Whether the image is pushed by a container of its own, so that no Dockerfile can read the credential: a fork's
@@ -256,14 +265,3 @@ _SIGNS: Final = (
      "the Dockerfile cannot be read; the log names the line."),
     (("no space left on device",), "OutOfDisk", "the build needed more disk than it may have. Make it smaller."),
 )  # fmt: skip
-
-
-def explained(broken: Broken, log: str) -> Broken:
-    """What the end of the log adds to a failure of Kaniko or crane: the one word a person can act on."""
-    if broken.reason not in ("BuildFailed", "PushFailed"):
-        return broken
-    end = "\n".join(log.strip().split("\n")[-3:]).lower()
-    for signs, reason, message in _SIGNS:
-        if any(sign in end for sign in signs):
-            return Broken(reason, message, broken.container)
-    return broken
