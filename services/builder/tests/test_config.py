@@ -22,6 +22,8 @@ def environ(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPat
         "REGISTRY": "registry.example.org",
         "REALM_KEY_FILE": str(tmp_path / "key.pem"),
         "FETCH_IMAGE": "git",
+        "KANIKO_IMAGE": "kaniko",
+        "CRANE_IMAGE": "crane",
     }
     for name, value in given.items():
         monkeypatch.setenv(f"CATALYST_{name}", value)
@@ -35,7 +37,9 @@ def test_what_is_required_is_enough(environ: pytest.MonkeyPatch) -> None:
     assert not found.has_forge
 
 
-@pytest.mark.parametrize("name", ["NATS_URL", "NATS_SEED_FILE", "REGISTRY", "FETCH_IMAGE"])
+@pytest.mark.parametrize(
+    "name", ["NATS_URL", "NATS_SEED_FILE", "REGISTRY", "FETCH_IMAGE", "KANIKO_IMAGE", "CRANE_IMAGE"]
+)
 def test_what_is_missing_is_named(environ: pytest.MonkeyPatch, name: str) -> None:
     environ.delenv(f"CATALYST_{name}")
     with pytest.raises(BadSettings, match=rf"^CATALYST_{name} is missing; expected: "):

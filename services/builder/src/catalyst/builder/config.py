@@ -65,12 +65,8 @@ class Settings(ForgeSettings, ServiceSettings):
     git_insecure: bool = Field(default=False, description="CATALYST_GIT_URL may be http: for a forge on this machine")
 
     fetch_image: str = Field(min_length=1, description="image with sh, git and CA certificates")
-    kaniko_image: str = Field(
-        default="ghcr.io/osscontainertools/kaniko:latest", min_length=1, description="image of Kaniko's executor"
-    )
-    crane_image: str = Field(
-        default="gcr.io/go-containerregistry/crane:latest", min_length=1, description="image with crane in its PATH"
-    )
+    kaniko_image: str = Field(min_length=1, description="image of Kaniko's executor, such as the maintained fork's")
+    crane_image: str = Field(min_length=1, description="image with crane in its PATH: it pushes what forks built")
     build_egress: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         description="private addresses that builds may reach, as cidr:port separated by commas: registry, realm, forge",
