@@ -34,6 +34,9 @@ from .cluster import (
 )
 
 POLICIES = {
+    "catalyst-build-grants",
+    "catalyst-build-pods",
+    "catalyst-builder-namespaces",
     "catalyst-deployments",
     "catalyst-env-controller-grants",
     "catalyst-env-controller-namespaces",

@@ -111,6 +111,20 @@ async def test_env_controller_consumes_as_itself_only(session_of: Any) -> None:
         assert not await session.try_(f"$JS.ACK.{stream}.builder.1.1.1.1.0", b"+ACK")
 
 
+async def test_builder_answers_reads_state_and_nothing_else(session_of: Any) -> None:
+    session = await session_of("builder")
+    allowed = {type_ for type_, event in examples().items() if await session.publish(event)}
+    assert allowed == {"dev.catalyst.build.finished.v1", "dev.catalyst.build.cleaned.v1"}
+    assert await session.try_("dead.builder", b"{}")
+    assert not await session.try_("dead.env-controller", b"{}")
+    assert await session.try_("$JS.API.DIRECT.GET.STATE", b'{"seq": 1}')
+    for stream in (SCM, EVENTS, "AUDIT", "DEAD"):
+        assert not await session.try_(f"$JS.API.DIRECT.GET.{stream}", b'{"seq": 1}')
+    pull = json.dumps({"batch": 1, "no_wait": True}).encode()
+    assert (await session.answer("$JS.API.CONSUMER.MSG.NEXT.EVENTS.builder", pull)).headers["Status"] == "404"
+    assert not await session.try_("$JS.API.CONSUMER.MSG.NEXT.EVENTS.env-controller", pull)
+
+
 async def test_dns_proxy_answers_about_routes_and_nothing_else(session_of: Any) -> None:
     session = await session_of("dns-proxy")
     allowed = {type_ for type_, event in examples().items() if await session.publish(event)}
@@ -124,7 +138,7 @@ async def test_dns_proxy_answers_about_routes_and_nothing_else(session_of: Any) 
         assert not await session.try_(f"$JS.API.DIRECT.GET.{stream}", b'{"seq": 1}')
 
 
-@pytest.mark.parametrize("user", ["webhook-ingest", "env-controller", "dns-proxy"])
+@pytest.mark.parametrize("user", ["webhook-ingest", "env-controller", "builder", "dns-proxy"])
 @pytest.mark.parametrize("stream", ["SCM", "EVENTS", "STATE", "AUDIT", "DEAD", "LOCKS"])
 async def test_no_service_can_make_history_disappear(user: str, stream: str, session_of: Any) -> None:
     session = await session_of(user)
@@ -171,7 +185,7 @@ async def test_audit_cannot_be_thinned_out_even_by_the_operator(session_of: Any,
 def test_the_users_in_full() -> None:
     """The whole table, so that a widened right is seen in a review."""
     found = {user.name: user for user in users()}
-    assert set(found) == {"operator", "webhook-ingest", "env-controller", "dns-proxy"}
+    assert set(found) == {"operator", "webhook-ingest", "env-controller", "builder", "dns-proxy"}
     assert found["webhook-ingest"].publish == ("scm.>",)
     assert found["webhook-ingest"].subscribe == ("_INBOX_webhook-ingest.>",)
     assert found["env-controller"].subscribe == ("_INBOX_env-controller.>",)
@@ -191,6 +205,16 @@ def test_the_users_in_full() -> None:
         "$JS.API.DIRECT.GET.STATE",
         "$JS.API.STREAM.INFO.STATE",
     )
+    assert found["builder"].subscribe == ("_INBOX_builder.>",)
+    assert found["builder"].publish == (
+        "env.*.*.*.build.finished",
+        "env.*.*.*.build.cleaned",
+        "dead.builder",
+        "$JS.API.CONSUMER.MSG.NEXT.EVENTS.builder",
+        "$JS.ACK.EVENTS.builder.>",
+        "$JS.API.DIRECT.GET.STATE",
+        "$JS.API.STREAM.INFO.STATE",
+    )
     assert found["dns-proxy"].subscribe == ("_INBOX_dns-proxy.>",)
     assert found["dns-proxy"].publish == (
         "env.*.*.*.route.changed",
@@ -203,4 +227,3 @@ def test_the_users_in_full() -> None:
         "$JS.API.DIRECT.GET.LOCKS",
         "$JS.API.STREAM.INFO.LOCKS",
     )
-    assert service_user("builder").publish[:2] == ("env.*.*.*.build.finished", "env.*.*.*.build.cleaned")

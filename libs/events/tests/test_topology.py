@@ -28,6 +28,7 @@ from catalyst.events.topology import (
     KEPT,
     SCM,
     STATE,
+    WEBHOOK_INGEST,
     Budget,
     consumers,
 )
@@ -51,6 +52,7 @@ async def test_applied_once_made_twice_kept(bare_server: Any, operator: Client) 
         "create stream LOCKS",
         "create consumer SCM/env-controller",
         "create consumer EVENTS/env-controller",
+        "create consumer EVENTS/builder",
         "create consumer EVENTS/dns-proxy",
     ]
     assert {change.action for change in await apply(jetstream, budget=SMALL)} == {"keep"}
@@ -109,8 +111,9 @@ async def test_state_keeps_the_last_snapshot_of_each(server: Any, operator: Clie
 
 
 def test_only_consumers_of_services_that_exist_are_made() -> None:
-    assert consumers() == (ENV_CONTROLLER_SCM, ENV_CONTROLLER_EVENTS, DNS_PROXY)
-    assert BUILDER in consumers(["builder"])
+    assert consumers() == (WEBHOOK_INGEST, ENV_CONTROLLER_SCM, ENV_CONTROLLER_EVENTS, BUILDER, DNS_PROXY)
+    assert NOTIFIER not in consumers()
+    assert NOTIFIER in consumers(["notifier"])
 
 
 def test_keys_are_private_and_stay(tmp_path: Path) -> None:

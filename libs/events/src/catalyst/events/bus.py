@@ -209,11 +209,11 @@ class Bus:
         """The last snapshot of one environment; `subject` is its `environment.changed`. Raises `Unread`."""
         return await self.last(STATE, subject)
 
-    def states(self, *, start: int = 1) -> AsyncIterator[Stored]:
-        """The last snapshot of every environment; with `start` of those that changed since: the sequence in STATE from
-        which on to read. Raises `Unread`.
+    def states(self, filter_subject: str = STATE_FILTER, *, start: int = 1) -> AsyncIterator[Stored]:
+        """The last snapshot of every environment, or of those whose subject matches the filter; with `start` of those
+        that changed since: the sequence in STATE from which on to read. Raises `Unread`.
         """
-        return reading.messages(self._client, STATE, STATE_FILTER, start=start)
+        return reading.messages(self._client, STATE, filter_subject, start=start)
 
     def replay(
         self,

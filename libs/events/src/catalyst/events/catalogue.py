@@ -316,9 +316,11 @@ class BuildFinished(Build):
     image: str | None = None
     digest: str | None = Field(default=None, pattern=r"^sha256:[0-9a-f]{64}$")
     ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = Field(default=(), description="Ports the image exposes.")
+    user: str | None = Field(default=None, description="The user the image runs as; absent: root.")
     duration_seconds: float = Field(ge=0)
-    reason: str | None = None
-    log_tail: str | None = None
+    reason: str | None = Field(default=None, description="Why it failed, in one CamelCase word.")
+    message: str | None = Field(default=None, description="Why, as a sentence that says what to do.")
+    log_tail: str | None = Field(default=None, description="The last lines of the log, without secrets.")
 
     @model_validator(mode="after")
     def _says_what_came_of_it(self) -> Self:

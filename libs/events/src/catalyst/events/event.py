@@ -6,7 +6,7 @@
 scm.*                 the delivery's GUID
 environment.changed   uid/resourceVersion, …/again-N when an unanswered question is asked again, uid/gone for the last
 build.requested       uid/component/key/attempt/requested, …/again-N
-build.finished        uid/component/key/attempt/outcome
+build.finished        uid/component/key/attempt/outcome, …/again-N when it answers a question asked again
 build.cleaned         uid/causing id/cleaned
 route.changed         uid/host/causing id/live or gone
 session.*             uid/session/opened or closed
@@ -115,10 +115,12 @@ def build_requested(
     return _event(_again(id_, again), source, time, data, cause)
 
 
-def build_finished(data: BuildFinished, *, time: datetime, source: str = "builder", cause: Cause = NO_CAUSE) -> Event:
-    """A build ended."""
+def build_finished(
+    data: BuildFinished, *, time: datetime, again: int = 0, source: str = "builder", cause: Cause = NO_CAUSE
+) -> Event:
+    """A build ended; `again`: the answer to a question that was repeated that often."""
     id_ = f"{data.environment.uid}/{data.component}/{data.key}/{data.attempt}/{data.outcome}"
-    return _event(id_, source, time, data, cause)
+    return _event(_again(id_, again), source, time, data, cause)
 
 
 def build_cleaned(

@@ -151,7 +151,7 @@ NOTIFIER: Final = Consumer(
 )
 
 CONSUMERS: Final = (WEBHOOK_INGEST, ENV_CONTROLLER_SCM, ENV_CONTROLLER_EVENTS, BUILDER, DNS_PROXY, NOTIFIER)
-SERVICES: Final = ("webhook-ingest", "env-controller", "dns-proxy")
+SERVICES: Final = ("webhook-ingest", "env-controller", "builder", "dns-proxy")
 """The services that exist. Only their consumers are made: one that nobody reads would only grow."""
 
 

@@ -4,6 +4,7 @@
 |---|---|---|---|
 | webhook-ingest | `scm.>`, own `dead.` | SCM, only comments | – |
 | env-controller | `environment.changed`, `build.requested`, `audit.>`, own `dead.` | SCM, EVENTS | SCM, EVENTS, STATE |
+| builder | `build.finished`, `build.cleaned`, own `dead.` | EVENTS | STATE |
 | dns-proxy | `route.changed`, `lock.dns-proxy`, own `dead.` | EVENTS | STATE, LOCKS |
 | operator | nothing but requests to the server | – | everything; applies the topology |
 
@@ -31,7 +32,7 @@ from catalyst.events.topology import DEAD, EVENTS, LOCKS, SCM, SERVICES, STATE, 
 
 OPERATOR: Final = "operator"
 
-READS: Final = {"env-controller": (SCM, EVENTS, STATE), "dns-proxy": (STATE, LOCKS)}
+READS: Final = {"env-controller": (SCM, EVENTS, STATE), "builder": (STATE,), "dns-proxy": (STATE, LOCKS)}
 """The streams whose stored messages a service asks for."""
 LOCKED: Final = ("dns-proxy",)
 """The services whose replicas elect one by a lock on the bus, because they have no rights in the cluster."""

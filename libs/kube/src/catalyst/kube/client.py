@@ -226,6 +226,21 @@ class Kube:
         finally:
             await lines.aclose()
 
+    async def log(
+        self, ref: Ref, container: str, *, tail_lines: int, limit_bytes: int = 1024 * 1024, previous: bool = False
+    ) -> str:
+        """The last `tail_lines` lines of a container's log; bytes that are no UTF-8 are replaced. `ref` is a Pod.
+
+        `limit_bytes` cuts after so many bytes, counted from the first of those lines. Raises NotFound; Invalid while
+        the container has not started.
+        """
+        resource = resource_of(ref.api_version, ref.kind)
+        query = {"container": container, "tailLines": str(tail_lines), "limitBytes": str(limit_bytes)}
+        query |= {"previous": "true"} if previous else {}
+        target = f"{resource.path(ref.namespace, ref.name, 'log')}?{urlencode(query)}"
+        body = await self._sent(Request("GET", target, accept="text/plain, application/json"), no_fence)
+        return body.decode(errors="replace")
+
     # Writing
 
     async def create(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
@@ -357,13 +372,16 @@ class Kube:
 
     async def _exchange(self, verb: str, resource: Resource, request: Request, fence: Fence) -> Manifest:
         await self._points(f"kube.before:{verb}:{resource.kind}")
-        async with self._slots or nullcontext():
-            credentials = await self._transport.credentials()
-            fence()  # the last thing before the request leaves: whatever waits stands above this line
-            body = await self._transport.send(request, credentials, self.request_timeout)
+        body = await self._sent(request, fence)
         answer: Manifest = orjson.loads(body)
         await self._points(f"kube.after:{verb}:{resource.kind}")
         return answer
+
+    async def _sent(self, request: Request, fence: Fence) -> bytes:
+        async with self._slots or nullcontext():
+            credentials = await self._transport.credentials()
+            fence()  # the last thing before the request leaves: whatever waits stands above this line
+            return await self._transport.send(request, credentials, self.request_timeout)
 
 
 def _resource(manifest: Manifest) -> Resource:

@@ -264,6 +264,13 @@ class Answers(Status):
     """Whether builder removed everything it made for this environment."""
 
 
+class Pull(Status):
+    """How the environment's pods prove at the registry's token realm that they may pull."""
+
+    sha256: Annotated[str, Field(max_length=64, pattern="^[0-9a-f]{64}$")]
+    """SHA-256 of the pull secret's random password, which itself stands nowhere but in that Secret."""
+
+
 class Stage(Status):
     """The last run of one stage on the way, such as Accepted, Namespace or Baseline."""
 
@@ -298,6 +305,8 @@ class EnvironmentStatus(Status):
     """Hosts that were handed out."""
     answers: Answers | None = None
     """What other services answered."""
+    pull: Pull | None = None
+    """The credential of the environment's image pulls, as a digest."""
     stages: tuple[Stage, ...] = keyed("name", max_items=32)
     """When each stage last ran."""
 

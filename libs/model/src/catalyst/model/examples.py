@@ -203,6 +203,7 @@ ENVIRONMENT: Manifest = {
             "routes": {"pr-42--shop--acme.preview.example.org": {"live": True, "at": NOW}},
             "buildsCleaned": False,
         },
+        "pull": {"sha256": "5" * 64},
         "stages": [{"name": "Namespace", "startedAt": NOW, "finishedAt": NOW}],
     },
 }

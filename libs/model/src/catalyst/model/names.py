@@ -6,6 +6,7 @@ acme / shop / pr-42      team namespace       acme                    made by th
                          workload namespace   acme--shop--pr-42       holds what runs
                          hostname             pr-42--shop--acme.<zone>
                          of a component       web--pr-42--shop--acme.<zone>
+                         build namespaces     catalyst-builds-trusted-<39 hex>, catalyst-builds-fork-<42 hex>
 ```
 
 A part never contains `--`, so joining by `--` can be read back in one way only. What would be longer than a DNS label,
@@ -79,6 +80,17 @@ def workload_namespace(identity: Identity) -> str:
     return _joined(identity.team, identity.project, identity.environment)
 
 
+def build_namespace(team: str, project: str, *, trusted: bool) -> str:
+    """The namespace in which a project's images are built: one for code the team wrote, one for forks'.
+
+    Always 63 characters without `--`, with a hash from early on: no team's, project's or workload's namespace equals
+    it. Raises `InvalidName`.
+    """
+    _require(team=team, project=project)
+    prefix = f"catalyst-builds-{'trusted' if trusted else 'fork'}-"
+    return f"{prefix}{_digest(team, project)[: MAX_LABEL - len(prefix)]}"
+
+
 def hostname(identity: Identity, zone: str, component: str | None = None) -> str:
     """The public name of an environment, or of one further component of it, under `zone` (`preview.example.org`).
 
@@ -127,12 +139,16 @@ def _joined(*parts: str, host: bool = False) -> str:
 
 
 def _hash(*parts: str) -> str:
+    return _digest(*parts)[:_HASH_LENGTH]
+
+
+def _digest(*parts: str) -> str:
     # Length-prefixed: ("a-b", "c") and ("a", "b-c") differ. `surrogatepass`: a branch may be any text.
     digest = hashlib.sha256()
     for part in parts:
         encoded = part.encode("utf-8", "surrogatepass")
         digest.update(b"%d:%b" % (len(encoded), encoded))
-    return digest.hexdigest()[:_HASH_LENGTH]
+    return digest.hexdigest()
 
 
 def _require(**names: str) -> None:

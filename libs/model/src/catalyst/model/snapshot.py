@@ -16,6 +16,7 @@ from catalyst.model.environment import (
     EnvironmentStatus,
     EnvironmentType,
     Phase,
+    Pull,
     Route,
     Stage,
 )
@@ -125,6 +126,8 @@ class Snapshot(Status):
     """The build asked for last, by component."""
     routes: tuple[Route, ...] = ()
     """Hosts that were handed out."""
+    pull: Pull | None = None
+    """The credential of the environment's image pulls, as a digest: the registry's token realm compares it."""
     conditions: tuple[Condition, ...] = ()
     """The state by aspect."""
     stages: tuple[Stage, ...] = ()
@@ -176,6 +179,7 @@ def snapshot_of(environment: Environment, project: Project | None = None, *, pha
         components=status.components,
         builds=dict(status.builds),
         routes=status.routes,
+        pull=status.pull,
         conditions=status.conditions,
         stages=status.stages,
     )
