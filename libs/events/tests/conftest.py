@@ -39,7 +39,7 @@ class Server:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        public = write_keys(folder / "keys", [user.name for user in users(("webhook-ingest", "env-controller"))])
+        public = write_keys(folder / "keys", [user.name for user in users()])
         self._config = folder / "nats.json"
         self._config.write_text(
             nats_server_config(

@@ -25,6 +25,8 @@ from catalyst.events.topology import (
     ENV_CONTROLLER_SCM,
     EVENTS,
     KEPT,
+    NOTIFIER_EVENTS,
+    NOTIFIER_SCM,
     SCM,
     STATE,
     Budget,
@@ -49,6 +51,8 @@ async def test_applied_once_made_twice_kept(bare_server: Any, operator: Client) 
         "create consumer SCM/webhook-ingest",
         "create consumer SCM/env-controller",
         "create consumer EVENTS/env-controller",
+        "create consumer EVENTS/notifier",
+        "create consumer SCM/notifier",
     ]
     assert {change.action for change in await apply(jetstream, budget=SMALL)} == {"keep"}
 
@@ -143,7 +147,7 @@ def test_the_configuration_holds_public_keys_only(tmp_path: Path) -> None:
 
 def test_the_tool(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["keys", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == f"3 seeds and users.json in {tmp_path}\n"
+    assert capsys.readouterr().out == f"4 seeds and users.json in {tmp_path}\n"
     assert main(["server-config", "--store", "s", "--keys", str(tmp_path / "users.json")]) == 0
     assert json.loads(capsys.readouterr().out)["port"] == 4222
     assert main(["apply", "--url", "nats://127.0.0.1:1"]) == 2

@@ -4,6 +4,7 @@
 |---|---|---|---|
 | webhook-ingest | `scm.>`, own `dead.` | SCM, only comments | – |
 | env-controller | `environment.changed`, `build.requested`, `audit.>`, own `dead.` | SCM, EVENTS | SCM, EVENTS, STATE |
+| notifier | own `dead.` | SCM (commands), EVENTS | STATE |
 | operator | nothing but requests to the server | – | everything; applies the topology |
 
 An event is a hint, never authority, but a service cannot even hint at what another one says. No user may delete a
@@ -30,7 +31,7 @@ from catalyst.events.topology import DEAD, EVENTS, SCM, SERVICES, STATE, consume
 
 OPERATOR: Final = "operator"
 
-READS: Final = {"env-controller": (SCM, EVENTS, STATE)}
+READS: Final = {"env-controller": (SCM, EVENTS, STATE), "notifier": (STATE,)}
 """The streams whose stored messages a service asks for."""
 
 

@@ -1,0 +1,79 @@
+"""How fast we may write, and what the forge's refusals teach. Pure: the time comes in, in seconds of any clock.
+
+GitHub allows an App in one account 80 writes a minute and 500 an hour that create something, and counts every write
+5 points of 900 a minute. We stay below all three, so that its own limiter, which locks out for minutes, stays quiet:
+
+| Bucket | Holds | Refills | Counts |
+|---|---|---|---|
+| edits | 40 | 2 a second | every write |
+| creations, a minute | 30 | 0.8 a second | what creates: comment, deployment, status, check |
+| creations, an hour | 300 | 0.05 a second | the same |
+
+A write that must wait is made later with what is true then: a burst costs fewer writes the longer it lasts. Reports
+(deployments, checks) leave a reserve to the comments.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+RESERVE: Final = 8.0
+"""What reports leave in each bucket for comments."""
+
+
+@dataclass(slots=True)
+class Bucket:
+    """Tokens that come back with time. `level` as of `at`."""
+
+    capacity: float
+    refill: float
+    level: float
+    at: float
+
+    def wait(self, now: float, *, reserve: float) -> float:
+        """Seconds until one may be taken."""
+        self._fill(now)
+        missing = 1.0 + reserve - self.level
+        return max(0.0, missing / self.refill)
+
+    def take(self, now: float) -> None:
+        self._fill(now)
+        self.level -= 1.0
+
+    def _fill(self, now: float) -> None:
+        self.level = min(self.capacity, self.level + max(0.0, now - self.at) * self.refill)
+        self.at = max(self.at, now)
+
+
+@dataclass(slots=True)
+class Pace:
+    """One account's limits at the forge."""
+
+    now: float
+    paused_until: float = field(default=float("-inf"))
+    edits: Bucket = field(init=False)
+    minute: Bucket = field(init=False)
+    hour: Bucket = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.edits = Bucket(40, 2.0, 40, self.now)
+        self.minute = Bucket(30, 0.8, 30, self.now)
+        self.hour = Bucket(300, 0.05, 300, self.now)
+
+    def wait(self, now: float, *, creates: bool, report: bool) -> float:
+        """Seconds until such a write may be made, 0 when it may be made now."""
+        reserve = RESERVE if report else 0.0
+        waits = [self.paused_until - now, self.edits.wait(now, reserve=reserve)]
+        if creates:
+            waits += [self.minute.wait(now, reserve=reserve), self.hour.wait(now, reserve=reserve)]
+        return max(0.0, *waits)
+
+    def take(self, now: float, *, creates: bool) -> None:
+        """A write is made now."""
+        self.edits.take(now)
+        if creates:
+            self.minute.take(now)
+            self.hour.take(now)
+
+    def pause(self, now: float, seconds: float) -> None:
+        """The forge wants to be left alone for so long; the longest wish counts."""
+        self.paused_until = max(self.paused_until, now + seconds)
