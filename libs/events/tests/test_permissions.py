@@ -111,8 +111,37 @@ async def test_env_controller_consumes_as_itself_only(session_of: Any) -> None:
         assert not await session.try_(f"$JS.ACK.{stream}.builder.1.1.1.1.0", b"+ACK")
 
 
-@pytest.mark.parametrize("user", ["webhook-ingest", "env-controller"])
-@pytest.mark.parametrize("stream", ["SCM", "EVENTS", "STATE", "AUDIT", "DEAD"])
+async def test_dns_proxy_answers_about_routes_and_nothing_else(session_of: Any) -> None:
+    session = await session_of("dns-proxy")
+    allowed = {type_ for type_, event in examples().items() if await session.publish(event)}
+    assert allowed == {"dev.catalyst.route.changed.v1"}
+    assert await session.try_("dead.dns-proxy", b"{}")
+    assert await session.try_("lock.dns-proxy", b"{}")
+    assert not await session.try_("lock.env-controller", b"{}")
+    for stream in ("STATE", "LOCKS"):
+        assert await session.try_(f"$JS.API.DIRECT.GET.{stream}", b'{"seq": 1}')
+    for stream in ("SCM", "EVENTS", "AUDIT", "DEAD"):
+        assert not await session.try_(f"$JS.API.DIRECT.GET.{stream}", b'{"seq": 1}')
+
+
+async def test_notifier_states_no_facts_and_holds_its_own_lock_only(session_of: Any) -> None:
+    session = await session_of("notifier")
+    for event in examples().values():
+        assert not await session.publish(event), event.subject
+    assert await session.try_("dead.notifier", b"{}")
+    assert await session.try_("lock.notifier", b"me")
+    assert not await session.try_("lock.dns-proxy", b"me")
+    assert await session.try_("$JS.API.DIRECT.GET.STATE", b'{"seq": 1}')
+    assert not await session.try_("$JS.API.DIRECT.GET.SCM", b'{"seq": 1}')
+    pull = json.dumps({"batch": 1, "no_wait": True}).encode()
+    for stream in (SCM, EVENTS):
+        answer = await session.answer(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.notifier", pull)
+        assert answer.headers["Status"] == "404"
+        assert not await session.try_(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.env-controller", pull)
+
+
+@pytest.mark.parametrize("user", ["webhook-ingest", "env-controller", "dns-proxy", "notifier"])
+@pytest.mark.parametrize("stream", ["SCM", "EVENTS", "STATE", "AUDIT", "DEAD", "LOCKS"])
 async def test_no_service_can_make_history_disappear(user: str, stream: str, session_of: Any) -> None:
     session = await session_of(user)
     for call in ("STREAM.DELETE", "STREAM.PURGE", "STREAM.UPDATE", "STREAM.CREATE", "STREAM.MSG.DELETE"):
@@ -123,7 +152,7 @@ async def test_no_service_can_make_history_disappear(user: str, stream: str, ses
 
 async def test_the_operator_reads_all_and_deletes_nothing(session_of: Any, operator: Client) -> None:
     session = await session_of("operator")
-    for stream in ("SCM", "EVENTS", "STATE", "AUDIT", "DEAD"):
+    for stream in ("SCM", "EVENTS", "STATE", "AUDIT", "DEAD", "LOCKS"):
         assert await session.try_(f"$JS.API.STREAM.INFO.{stream}")
         assert await session.try_(f"$JS.API.DIRECT.GET.{stream}", b'{"seq": 1}')
         assert not await session.try_(f"$JS.API.STREAM.DELETE.{stream}")
@@ -158,8 +187,13 @@ async def test_audit_cannot_be_thinned_out_even_by_the_operator(session_of: Any,
 def test_the_users_in_full() -> None:
     """The whole table, so that a widened right is seen in a review."""
     found = {user.name: user for user in users()}
-    assert set(found) == {"operator", "webhook-ingest", "env-controller"}
-    assert found["webhook-ingest"].publish == ("scm.>",)
+    assert set(found) == {"operator", "webhook-ingest", "env-controller", "dns-proxy", "notifier"}
+    assert found["webhook-ingest"].publish == (
+        "scm.>",
+        "dead.webhook-ingest",
+        "$JS.API.CONSUMER.MSG.NEXT.SCM.webhook-ingest",
+        "$JS.ACK.SCM.webhook-ingest.>",
+    )
     assert found["webhook-ingest"].subscribe == ("_INBOX_webhook-ingest.>",)
     assert found["env-controller"].subscribe == ("_INBOX_env-controller.>",)
     assert found["env-controller"].publish == (
@@ -177,5 +211,29 @@ def test_the_users_in_full() -> None:
         "$JS.API.STREAM.INFO.EVENTS",
         "$JS.API.DIRECT.GET.STATE",
         "$JS.API.STREAM.INFO.STATE",
+    )
+    assert found["dns-proxy"].subscribe == ("_INBOX_dns-proxy.>",)
+    assert found["dns-proxy"].publish == (
+        "env.*.*.*.route.changed",
+        "dead.dns-proxy",
+        "lock.dns-proxy",
+        "$JS.API.CONSUMER.MSG.NEXT.EVENTS.dns-proxy",
+        "$JS.ACK.EVENTS.dns-proxy.>",
+        "$JS.API.DIRECT.GET.STATE",
+        "$JS.API.STREAM.INFO.STATE",
+        "$JS.API.DIRECT.GET.LOCKS",
+        "$JS.API.STREAM.INFO.LOCKS",
+    )
+    assert found["notifier"].publish == (
+        "dead.notifier",
+        "lock.notifier",
+        "$JS.API.CONSUMER.MSG.NEXT.EVENTS.notifier",
+        "$JS.ACK.EVENTS.notifier.>",
+        "$JS.API.CONSUMER.MSG.NEXT.SCM.notifier",
+        "$JS.ACK.SCM.notifier.>",
+        "$JS.API.DIRECT.GET.STATE",
+        "$JS.API.STREAM.INFO.STATE",
+        "$JS.API.DIRECT.GET.LOCKS",
+        "$JS.API.STREAM.INFO.LOCKS",
     )
     assert service_user("builder").publish[:2] == ("env.*.*.*.build.finished", "env.*.*.*.build.cleaned")

@@ -20,6 +20,7 @@ from catalyst.events.keys import read_public_keys, write_keys
 from catalyst.events.server import nats_server_config
 from catalyst.events.topology import (
     BUILDER,
+    DNS_PROXY,
     DUPLICATE_WINDOW,
     ENV_CONTROLLER_EVENTS,
     ENV_CONTROLLER_SCM,
@@ -29,6 +30,7 @@ from catalyst.events.topology import (
     NOTIFIER_SCM,
     SCM,
     STATE,
+    WEBHOOK_INGEST,
     Budget,
     consumers,
 )
@@ -48,9 +50,11 @@ async def test_applied_once_made_twice_kept(bare_server: Any, operator: Client) 
         "create stream STATE",
         "create stream AUDIT",
         "create stream DEAD",
+        "create stream LOCKS",
         "create consumer SCM/webhook-ingest",
         "create consumer SCM/env-controller",
         "create consumer EVENTS/env-controller",
+        "create consumer EVENTS/dns-proxy",
         "create consumer EVENTS/notifier",
         "create consumer SCM/notifier",
     ]
@@ -110,7 +114,14 @@ async def test_state_keeps_the_last_snapshot_of_each(server: Any, operator: Clie
 
 
 def test_only_consumers_of_services_that_exist_are_made() -> None:
-    assert consumers() == (ENV_CONTROLLER_SCM, ENV_CONTROLLER_EVENTS)
+    assert consumers() == (
+        WEBHOOK_INGEST,
+        ENV_CONTROLLER_SCM,
+        ENV_CONTROLLER_EVENTS,
+        DNS_PROXY,
+        NOTIFIER_EVENTS,
+        NOTIFIER_SCM,
+    )
     assert BUILDER in consumers(["builder"])
 
 
@@ -147,7 +158,7 @@ def test_the_configuration_holds_public_keys_only(tmp_path: Path) -> None:
 
 def test_the_tool(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["keys", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == f"4 seeds and users.json in {tmp_path}\n"
+    assert capsys.readouterr().out == f"5 seeds and users.json in {tmp_path}\n"
     assert main(["server-config", "--store", "s", "--keys", str(tmp_path / "users.json")]) == 0
     assert json.loads(capsys.readouterr().out)["port"] == 4222
     assert main(["apply", "--url", "nats://127.0.0.1:1"]) == 2

@@ -27,7 +27,7 @@ from catalyst.local.installation import Installation, install
 from catalyst.local.nats import Nats
 from catalyst.local.process import TAIL_LINES, running
 
-PLAYED: Final = ("builder", "dns-proxy")
+PLAYED: Final = ("builder",)
 """Services of later issues whose part a test plays; each has its own NATS user here, as it will have in production."""
 
 

@@ -4,6 +4,7 @@
 publish   awaited, retried with one id for 8 s, then Unpublished; a repeat is stored once
 consume   one standing pull a consumer (consuming.py)
 facts, subjects, state, states   direct reads (reading.py)
+swap      one record replaced, if it is still the one that was seen (locks.py)
 replay    history in order (replaying.py)
 ```
 
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Final, Self
 
 import nats.errors
+import nats.js.api
 import nats.js.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -43,6 +45,8 @@ logger = logging.getLogger(__name__)
 
 FULL: Final = frozenset({10047, 10077, 10122, 10167})
 """JetStream's error codes for a stream or server without room: waiting does not help, the publisher is told."""
+WRONG_LAST_SEQUENCE: Final = 10071
+"""JetStream's error code when the newest message is not the expected one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +236,28 @@ class Bus:
             start_time=start_time,
             follow=follow,
         )
+
+    async def swap(self, subject: str, body: bytes, *, expected: int) -> int | None:
+        """Stores `body` as the newest message of `subject`, if the newest there is has the sequence `expected` (0:
+        none). Returns its sequence, None when somebody else was first. Tried once.
+
+        Raises:
+            Unpublished: no answer in time, or no right to it. The message *may* be stored.
+        """
+        if not self._up.is_set():  # the client would buffer the message and send it whenever, unobserved
+            raise Unpublished(f"{subject}: no connection")
+        headers = {nats.js.api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value: str(expected)}
+        self._refusals.pop(subject.lower(), None)
+        timeout = self._settings.publish_timeout
+        try:
+            ack = await reading.answered(self._jetstream.publish(subject, body, timeout=timeout, headers=headers))
+        except nats.js.errors.APIError as exc:
+            if exc.err_code == WRONG_LAST_SEQUENCE:
+                return None
+            raise Unpublished(f"{subject}: {exc.description}") from exc
+        except (TimeoutError, nats.errors.Error) as exc:
+            raise Unpublished(f"{subject}: {self._refusals.get(subject.lower(), _explained(exc))}") from exc
+        return ack.seq
 
     async def drain(self) -> None:
         """Stops pulling, finishes what is in flight, sends every answer, and closes the connection."""

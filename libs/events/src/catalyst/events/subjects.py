@@ -5,6 +5,7 @@ scm.<forge>.<owner>.<repo>.<kind>.<id>            scm.github.acme.shop.pull_requ
 env.<team>.<project>.<environment>.<noun>.<verb>  env.acme.shop.pr-42.build.requested
 audit.<team>.<project>.<environment>              audit.acme.shop.pr-42
 dead.<service>                                    dead.env-controller
+lock.<service>                                    lock.dns-proxy (no event: locks.py)
 ```
 
 A token keeps `A-Z a-z 0-9 _ - ~`; every other byte of its UTF-8 form becomes `%XX`, so dots, spaces, slashes and
@@ -117,6 +118,11 @@ def audit_subject(identity: Identity) -> str:
 def dead_subject(service: str) -> str:
     """Where the messages are that `service` could not handle."""
     return f"dead.{escape(service)}"
+
+
+def lock_subject(service: str) -> str:
+    """Where the replicas of `service` agree who leads."""
+    return f"lock.{escape(service)}"
 
 
 def parse_subject(subject: str) -> Subject:

@@ -7,6 +7,7 @@
 | `STATE` | sources `env.*.*.*.environment.changed` from EVENTS | the last message of each subject, without age |
 | `AUDIT` | `audit.>` | everything; nobody deletes or purges |
 | `DEAD` | `dead.>` and the server's own advisories | 90 d |
+| `LOCKS` | `lock.>` | the last record of each lock, without age (locks.py) |
 
 SCM, EVENTS and AUDIT refuse new messages when full (`discard: new`): the publisher is told, the forge can redeliver.
 `discard: old` would lose silently. Never work-queue retention: after a crash its acknowledged ids are forgotten.
@@ -32,6 +33,7 @@ EVENTS: Final = "EVENTS"
 STATE: Final = "STATE"
 AUDIT: Final = "AUDIT"
 DEAD: Final = "DEAD"
+LOCKS: Final = "LOCKS"
 
 STATE_FILTER: Final = "env.*.*.*.environment.changed"
 ADVISORY: Final = "$JS.EVENT.ADVISORY.CONSUMER"
@@ -55,12 +57,13 @@ class Budget:
     state: int = 1 * GIB
     audit: int = 4 * GIB
     dead: int = 1 * GIB
+    locks: int = 16 * 1024**2
     replicas: int = 1
 
     @property
     def total(self) -> int:
         """Bytes of all streams together."""
-        return self.scm + self.events + self.state + self.audit + self.dead
+        return self.scm + self.events + self.state + self.audit + self.dead + self.locks
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +153,16 @@ NOTIFIER_SCM: Final = Consumer(
     stream=SCM, name="notifier", service="notifier", filters=("scm.*.*.*.command.*",), unhurried=True
 )
 
-CONSUMERS: Final = (WEBHOOK_INGEST, ENV_CONTROLLER_SCM, ENV_CONTROLLER_EVENTS, BUILDER, DNS_PROXY, NOTIFIER_EVENTS, NOTIFIER_SCM)
-SERVICES: Final = ("webhook-ingest", "env-controller", "notifier")
+CONSUMERS: Final = (
+    WEBHOOK_INGEST,
+    ENV_CONTROLLER_SCM,
+    ENV_CONTROLLER_EVENTS,
+    BUILDER,
+    DNS_PROXY,
+    NOTIFIER_EVENTS,
+    NOTIFIER_SCM,
+)
+SERVICES: Final = ("webhook-ingest", "env-controller", "dns-proxy", "notifier")
 """The services that exist. Only their consumers are made: one that nobody reads would only grow."""
 
 
@@ -192,6 +203,9 @@ def streams(budget: Budget | None = None) -> tuple[StreamConfig, ...]:
             "What no consumer could handle",
             ["dead.>", f"{MAX_DELIVERIES}.>", f"{TERMINATED}.>"],
         ).evolve(discard=DiscardPolicy.OLD),  # an advisory is fire and forget: refusing it loses the newest
+        stream(LOCKS, budget.locks, "Who leads among the replicas of a service", ["lock.>"]).evolve(
+            max_msgs_per_subject=1, max_age=0
+        ),
     )
 
 

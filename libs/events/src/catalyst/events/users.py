@@ -4,7 +4,8 @@
 |---|---|---|---|
 | webhook-ingest | `scm.>`, own `dead.` | SCM, only comments | – |
 | env-controller | `environment.changed`, `build.requested`, `audit.>`, own `dead.` | SCM, EVENTS | SCM, EVENTS, STATE |
-| notifier | own `dead.` | SCM (commands), EVENTS | STATE |
+| dns-proxy | `route.changed`, `lock.dns-proxy`, own `dead.` | EVENTS | STATE, LOCKS |
+| notifier | `lock.notifier`, own `dead.` | SCM (commands), EVENTS | STATE, LOCKS |
 | operator | nothing but requests to the server | – | everything; applies the topology |
 
 An event is a hint, never authority, but a service cannot even hint at what another one says. No user may delete a
@@ -26,13 +27,19 @@ from catalyst.events.catalogue import (
     EnvironmentData,
     ScmData,
 )
-from catalyst.events.subjects import dead_subject
-from catalyst.events.topology import DEAD, EVENTS, SCM, SERVICES, STATE, consumers
+from catalyst.events.subjects import dead_subject, lock_subject
+from catalyst.events.topology import DEAD, EVENTS, LOCKS, SCM, SERVICES, STATE, consumers
 
 OPERATOR: Final = "operator"
 
-READS: Final = {"env-controller": (SCM, EVENTS, STATE), "notifier": (STATE,)}
+READS: Final = {
+    "env-controller": (SCM, EVENTS, STATE),
+    "dns-proxy": (STATE, LOCKS),
+    "notifier": (STATE, LOCKS),
+}
 """The streams whose stored messages a service asks for."""
+LOCKED: Final = ("dns-proxy", "notifier")
+"""The services whose replicas elect one by a lock on the bus, because they have no rights in the cluster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +72,8 @@ def service_user(service: str) -> User:
     publish = [
         pattern for data in CATALOGUE.values() if service in data.WRITERS for pattern in _patterns(service, data)
     ]
+    if service in LOCKED:
+        publish.append(lock_subject(service))
     for consumer in consumers([service]):
         publish.append(f"$JS.API.CONSUMER.MSG.NEXT.{consumer.stream}.{consumer.name}")
         publish.append(f"$JS.ACK.{consumer.stream}.{consumer.name}.>")
@@ -84,7 +93,7 @@ def operator() -> User:
         publish_deny=(
             "$JS.API.STREAM.DELETE.>",
             "$JS.API.STREAM.MSG.DELETE.>",
-            *(f"$JS.API.STREAM.PURGE.{stream}" for stream in (SCM, EVENTS, "AUDIT", DEAD)),
+            *(f"$JS.API.STREAM.PURGE.{stream}" for stream in (SCM, EVENTS, "AUDIT", DEAD, LOCKS)),
         ),
     )
 
