@@ -101,7 +101,9 @@ def waits_for(snapshot: Snapshot) -> str:
 
 
 def _full(told: Conversation, style: Style, log: int) -> str:
-    return _joined(MARK, _title(told), *(_section(told, snapshot, style, log) for snapshot in told.snapshots), _foot(told))
+    return _joined(
+        MARK, _title(told), *(_section(told, snapshot, style, log) for snapshot in told.snapshots), _foot(told)
+    )
 
 
 def _headlines(told: Conversation) -> str:

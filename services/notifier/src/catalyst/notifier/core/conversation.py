@@ -60,12 +60,20 @@ def key_of(snapshot: Snapshot) -> PullRequestKey | None:
 def conversation(key: PullRequestKey, snapshots: Iterable[Snapshot]) -> Conversation:
     """Those of `snapshots` that belong to the pull request, in an order that does not change."""
     own = (snapshot for snapshot in snapshots if key_of(snapshot) == key)
-    return Conversation(key, tuple(sorted(own, key=lambda s: (s.identity.team, s.identity.project, s.identity.environment))))
+    return Conversation(
+        key, tuple(sorted(own, key=lambda s: (s.identity.team, s.identity.project, s.identity.environment)))
+    )
 
 
 def newest(one: Snapshot, other: Snapshot) -> Snapshot:
-    """The later of two snapshots of one environment's name. Another uid is another life: the one created later."""
-    return max(one, other, key=_age)
+    """The later of two snapshots of one environment's name. Another uid is another life: the one created later.
+
+    A last word may come when the Project is gone already, without forge and repository: those of before still hold.
+    """
+    older, newer = sorted((one, other), key=_age)
+    if older.uid == newer.uid and newer.source.repository is None and older.source.repository is not None:
+        return newer.model_copy(update={"source": older.source})
+    return newer
 
 
 def _age(snapshot: Snapshot) -> tuple[float, str, int, bool]:

@@ -5,7 +5,7 @@ moment costs a look, never a second comment.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from catalyst.forge.protocol import Comment
 from catalyst.notifier.core.comment import MARK
@@ -41,6 +41,13 @@ class Known:
     """By environment's name and commit."""
     checks: dict[tuple[str, str], KnownReport] = field(default_factory=dict)
     """By check's name and commit."""
+    refused: set[DeploymentReport | CheckReport] = field(default_factory=set)
+    """What the forge would not take: not tried again before the next look at everything."""
+
+    def look_again(self) -> None:
+        """Trust nothing about the comment, and try once more what was refused."""
+        self.comment = None
+        self.refused.clear()
 
 
 def ours(comments: Iterable[Comment], login: str) -> KnownComment:
@@ -68,8 +75,3 @@ def same_text(one: str, other: str) -> bool:
 def is_needed(told: Conversation, known: KnownComment) -> bool:
     """Whether a comment is to be written where there is none: not to say only that something is gone."""
     return known.id is not None or bool(told.alive)
-
-
-def said(report: KnownReport | None, now: DeploymentReport | CheckReport) -> KnownReport:
-    """The same report, after `now` was said."""
-    return replace(report or KnownReport(), said=now)

@@ -46,7 +46,9 @@ def components(snapshot: Snapshot) -> tuple[Component, ...]:
     """Every component that has a status, a build or a route, by name."""
     known = {component.name: component for component in snapshot.components}
     routed = {route.component for route in snapshot.routes if route.component}
-    return tuple(_component(snapshot, name, known.get(name)) for name in sorted(known.keys() | snapshot.builds.keys() | routed))
+    return tuple(
+        _component(snapshot, name, known.get(name)) for name in sorted(known.keys() | snapshot.builds.keys() | routed)
+    )
 
 
 def shared_stages(snapshot: Snapshot) -> tuple[Stage, ...]:

@@ -42,12 +42,16 @@ REMEDIES: Final[Mapping[str, Remedy]] = {
     "SourceCredentialMissing": Remedy(
         "The repository is private. Install the forge's App on it, then `/catalyst deploy`.", "SourceUnavailable"
     ),
-    "SourceRefused": Remedy("Only the forge's own repositories are built. Correct the Project's source.", "SourceRefused"),
+    "SourceRefused": Remedy(
+        "Only the forge's own repositories are built. Correct the Project's source.", "SourceRefused"
+    ),
     "RegistryRefused": Remedy(
         "The registry did not accept our credential. The platform's people look; afterwards `/catalyst deploy`.",
         "RegistryRefused",
     ),
-    "PushFailed": Remedy("The image was built and could not be stored. `/catalyst deploy` tries again.", "RegistryRefused"),
+    "PushFailed": Remedy(
+        "The image was built and could not be stored. `/catalyst deploy` tries again.", "RegistryRefused"
+    ),
     "ImageMissing": Remedy("The image is not in the registry. `/catalyst deploy` builds it again.", "RegistryRefused"),
     "BuildTimedOut": Remedy(
         "The build took longer than it may. Order the Dockerfile for its cache, or make it do less.", "BuildTimedOut"
@@ -65,7 +69,8 @@ REMEDIES: Final[Mapping[str, Remedy]] = {
         "ImagePull",
     ),
     "Quota": Remedy(
-        "The environment asks for more than it may have. Ask for less in `resources`, or have the quota raised.", "Quota"
+        "The environment asks for more than it may have. Ask for less in `resources`, or have the quota raised.",
+        "Quota",
     ),
     "ProbeFailing": Remedy(
         "The program runs but does not answer its probe. Check the probe's path and port, and what it needs to start.",
@@ -82,7 +87,8 @@ REMEDIES: Final[Mapping[str, Remedy]] = {
         "A Secret that the Project names is not there. Create it, or correct its name.", "SecretNotFound"
     ),
     "Unschedulable": Remedy(
-        "No node has room for it. Ask for less in `resources`, or have the platform's people add nodes.", "Unschedulable"
+        "No node has room for it. Ask for less in `resources`, or have the platform's people add nodes.",
+        "Unschedulable",
     ),
     "DeadlineExceeded": Remedy(
         "It did not become ready in time. The end of its log may say what it waits for.", "DeadlineExceeded"
@@ -95,7 +101,8 @@ REMEDIES: Final[Mapping[str, Remedy]] = {
     ),
     "InvalidHost": Remedy("Correct the host name in the Project.", "InvalidHost"),
     "NamespaceTaken": Remedy(
-        "A namespace of this name belongs to somebody else. The platform's people can say whose it is.", "NamespaceTaken"
+        "A namespace of this name belongs to somebody else. The platform's people can say whose it is.",
+        "NamespaceTaken",
     ),
     "RefusedByCluster": Remedy(
         "The cluster refuses a part of the environment. The message says which; it is tried again by itself.",

@@ -28,9 +28,9 @@ _ADDRESS: Final = re.compile(
 _REFERENCES: Final = (
     (re.compile(r"@"), f"@{ZERO_WIDTH}"),
     (re.compile(r"#(?=\d)"), f"#{ZERO_WIDTH}"),
-    (re.compile(r"(?i)\b(gh)-(?=\d)"), rf"\1{ZERO_WIDTH}-"),
+    (re.compile(r"(?i)(gh)-(?=\d)"), rf"\1{ZERO_WIDTH}-"),
     (re.compile(r"(?i)(https?|ftp|mailto|xmpp):"), rf"\1{ZERO_WIDTH}:"),
-    (re.compile(r"(?i)\bwww\."), f"www{ZERO_WIDTH}."),
+    (re.compile(r"(?i)www\."), f"www{ZERO_WIDTH}."),
 )
 
 
