@@ -1,0 +1,85 @@
+"""The double as a process, for the demo: `python -m doubles.github --folder DIR --setup FILE`.
+
+People act at it as at GitHub: by git and by the API. What GitHub's own site would do is said in the setup, JSON:
+
+    {"repositories": {"acme/shop": {"private": true, "empty": true, "collaborators": {"mona": "write"}}},
+     "installations": ["acme"],
+     "hook": {"url": "http://127.0.0.1:8080/webhooks/github", "secretFile": "/…"}}
+
+When it answers it prints one line of JSON: `url` (the API), `gitUrl`, `appId`, and the files, which only the owner may
+read, in its folder: `privateKeyFile` (the App's), `peopleFile` (login → token). What there is ends with the process.
+"""
+
+import argparse
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+from doubles.github.double import GitHubDouble
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT."""
+    options = _options()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    certificate = (options.certificate, options.key) if options.certificate else None
+    double = GitHubDouble(
+        options.folder / "repositories",
+        host=options.host,
+        port=options.port,
+        public_url=options.public_url,
+        certificate=certificate,
+    )
+    with double as github:
+        if options.setup:
+            _set_up(github, json.loads(options.setup.read_text(encoding="utf-8")))
+        people = {user.login: user.token for user in github.state.users.values() if user.type == "User"}
+        told = {
+            "url": github.url,
+            "gitUrl": github.git_url,
+            "appId": github.app.id,
+            "privateKeyFile": str(_private(options.folder / "app.pem", github.private_key)),
+            "peopleFile": str(_private(options.folder / "people.json", json.dumps(people, indent=1))),
+        }
+        print(json.dumps(told), flush=True)
+        stop.wait()
+
+
+def _set_up(github: GitHubDouble, setup: dict[str, Any]) -> None:
+    for name, wanted in setup.get("repositories", {}).items():
+        files: dict[str, str] | None = {} if wanted.get("empty") else None
+        github.repository(name, private=wanted.get("private", False), files=files)
+        for login, role in wanted.get("collaborators", {}).items():
+            github.collaborator(name, login, role)
+    for account in setup.get("installations", ()):
+        github.install(account)
+    if hook := setup.get("hook"):
+        github.hook(hook["url"], Path(hook["secretFile"]).read_text(encoding="utf-8").strip())
+
+
+def _private(file: Path, text: str) -> Path:
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
+        opened.write(text)
+    return file
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, required=True, help="an empty folder of its own")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=8900, help="port to listen on; 0 takes a free one")
+    parser.add_argument("--public-url", help="address by which people and pods know it; without: host and port")
+    parser.add_argument("--certificate", type=Path, help="PEM file, for https; needs --key")
+    parser.add_argument("--key", type=Path, help="the certificate's private key, PEM")
+    parser.add_argument("--setup", type=Path, help="JSON file, see above")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
