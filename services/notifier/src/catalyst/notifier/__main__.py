@@ -41,7 +41,7 @@ async def main(settings: Settings, life: Lifecycle, *, clock: Clock = utc_now, p
         on_closed=lost,
         spans=exporting(),
     )
-    forge = GitHubClient(settings)
+    forge = GitHubClient.of(settings, clock=clock)
     lock = Lock(bus, NAME, f"{settings.identity}-{secrets.token_hex(4)}", duration=settings.lock_seconds)
     desks = {"github": Desk(forge, fence=lock.fence, clock=asyncio.get_running_loop().time)}
     notifier = Notifier(desks, bus, style=Style(settings.runbooks_url), now=clock, points=points)
@@ -64,7 +64,7 @@ async def main(settings: Settings, life: Lifecycle, *, clock: Clock = utc_now, p
         await candidate
     await bus.drain()
     await life.cancel_tasks()
-    await forge.aclose()
+    await forge.close()
 
 
 def _measure(notifier: Notifier, lock: Lock) -> None:

@@ -1,13 +1,14 @@
 """How fast we may write, and what the forge's refusals teach. Pure: the time comes in, in seconds of any clock.
 
-GitHub allows an App in one account 80 writes a minute and 500 an hour that create something, and counts every write
-5 points of 900 a minute. We stay below all three, so that its own limiter, which locks out for minutes, stays quiet:
+GitHub allows an App in one account 80 writes a minute and 500 an hour that make content, and counts every write 5 points
+of 900 a minute. What exactly makes content it does not say, so each write counts for the minute:
 
 | Bucket | Holds | Refills | Counts |
 |---|---|---|---|
-| edits | 40 | 2 a second | every write |
-| creations, a minute | 30 | 0.8 a second | what creates: comment, deployment, status, check |
-| creations, an hour | 300 | 0.05 a second | the same |
+| minute | 30 | 0.8 a second | every write |
+| hour | 300 | 0.05 a second | what creates: comment, deployment, status, check |
+
+So its own limiter, which locks out for minutes, stays quiet.
 
 A write that must wait is made later with what is true then: a burst costs fewer writes the longer it lasts. Reports
 (deployments, checks) leave a reserve to the comments.
@@ -50,28 +51,25 @@ class Pace:
 
     now: float
     paused_until: float = field(default=float("-inf"))
-    edits: Bucket = field(init=False)
     minute: Bucket = field(init=False)
     hour: Bucket = field(init=False)
 
     def __post_init__(self) -> None:
-        self.edits = Bucket(40, 2.0, 40, self.now)
         self.minute = Bucket(30, 0.8, 30, self.now)
         self.hour = Bucket(300, 0.05, 300, self.now)
 
     def wait(self, now: float, *, creates: bool, report: bool) -> float:
         """Seconds until such a write may be made, 0 when it may be made now."""
         reserve = RESERVE if report else 0.0
-        waits = [self.paused_until - now, self.edits.wait(now, reserve=reserve)]
+        waits = [self.paused_until - now, self.minute.wait(now, reserve=reserve)]
         if creates:
-            waits += [self.minute.wait(now, reserve=reserve), self.hour.wait(now, reserve=reserve)]
+            waits.append(self.hour.wait(now, reserve=reserve))
         return max(0.0, *waits)
 
     def take(self, now: float, *, creates: bool) -> None:
         """A write is made now."""
-        self.edits.take(now)
+        self.minute.take(now)
         if creates:
-            self.minute.take(now)
             self.hour.take(now)
 
     def pause(self, now: float, seconds: float) -> None:
