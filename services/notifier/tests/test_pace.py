@@ -27,7 +27,7 @@ def test_reports_leave_a_reserve_to_comments() -> None:
     while pace.wait(0.0, creates=True, report=True) == 0:
         pace.take(0.0, creates=True)
         reports += 1
-    assert reports == 30 - RESERVE
+    assert reports == 48 - RESERVE
     assert pace.wait(0.0, creates=True, report=False) == 0
 
 

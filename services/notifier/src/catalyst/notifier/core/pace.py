@@ -5,7 +5,7 @@ of 900 a minute. What exactly makes content it does not say, so each write count
 
 | Bucket | Holds | Refills | Counts |
 |---|---|---|---|
-| minute | 30 | 0.8 a second | every write |
+| minute | 48 | 0.5 a second | every write |
 | hour | 300 | 0.05 a second | what creates: comment, deployment, status, check |
 
 So its own limiter, which locks out for minutes, stays quiet.
@@ -17,7 +17,7 @@ A write that must wait is made later with what is true then: a burst costs fewer
 from dataclasses import dataclass, field
 from typing import Final
 
-RESERVE: Final = 8.0
+RESERVE: Final = 24.0
 """What reports leave in each bucket for comments."""
 
 
@@ -55,7 +55,7 @@ class Pace:
     hour: Bucket = field(init=False)
 
     def __post_init__(self) -> None:
-        self.minute = Bucket(30, 0.8, 30, self.now)
+        self.minute = Bucket(48, 0.5, 48, self.now)
         self.hour = Bucket(300, 0.05, 300, self.now)
 
     def wait(self, now: float, *, creates: bool, report: bool) -> float:
