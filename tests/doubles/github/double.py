@@ -22,6 +22,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self
@@ -71,6 +72,12 @@ class Fault:
     delay: float = 0.0
 
 
+@cache
+def description() -> Description:
+    """Read once: it takes a while."""
+    return Description()
+
+
 class GitHubDouble:
     """`url` is the API's address, `git_url` that of the repositories and pages; `public_url` what others call it by."""
 
@@ -96,7 +103,7 @@ class GitHubDouble:
         self.clock = clock
         self.lock = threading.RLock()
         self.state = State()
-        self.description = Description()
+        self.description = description()
         self.limits = Limits()
         self.faults: list[Fault] = []
         self.defects: list[str] = []

@@ -173,7 +173,7 @@ class Shapes:
         id_ = int.from_bytes(name.encode()[:6], "big")
         url = f"{self.api}/repos/{repository.full_name}/labels/{name}"
         told = {"id": id_, "node_id": node("Label", id_), "url": url, "name": name}
-        return {**told, "description": None, "color": "ededed", "default": False}
+        return {**told, "description": "", "color": "ededed", "default": False}
 
     def issue(self, pull: PullRequest) -> JSON:
         """A pull request seen as an issue, in webhooks about comments."""

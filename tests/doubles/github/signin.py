@@ -177,7 +177,9 @@ def require(signin: SignIn, repository: Repository, any_of: Mapping[str, str], *
     match signin:
         case AsInstallation(permissions=permissions):
             if not any(_reaches(permissions.get(name), level) for name, level in any_of.items()):
-                raise Problem(403, "Resource not accessible by integration")
+                accepted = "; ".join(f"{name}={level}" for name, level in any_of.items())
+                headers = {"x-accepted-github-permissions": accepted}
+                raise Problem(403, "Resource not accessible by integration", headers=headers)
         case AsUser(user=user):
             if apps_only:
                 raise Problem(403, "You must authenticate via a GitHub App.")

@@ -29,7 +29,7 @@ class InvalidSubject(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ScmSubject:
-    """Facts about one pull request, branch, or pull request's comments or commands. `id` is a number or a branch name."""
+    """Facts about one pull request, its comments or commands, or a branch. `id` is a number or a branch name."""
 
     forge: str
     repository: str

@@ -1,0 +1,116 @@
+"""The few fields of GitHub's answers that we read, tolerantly; names are GitHub's."""
+
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from catalyst.forge.errors import ForgeUnavailable
+from catalyst.forge.github_payloads import User
+from catalyst.forge.protocol import CheckStatus
+
+T = TypeVar("T")
+
+
+class Answer(BaseModel):
+    """Something GitHub answers."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+
+class Installation(Answer):
+    """An App at one account."""
+
+    id: int
+
+
+class App(Answer):
+    """The App that we are."""
+
+    slug: str
+
+
+class RepositoryName(Answer):
+    """A repository in a list."""
+
+    full_name: str
+
+
+class InstallationRepositories(Answer):
+    """One page of what an installation was given."""
+
+    repositories: tuple[RepositoryName, ...]
+
+
+class CollaboratorPermission(Answer):
+    """`role_name` may be one that the organisation made up; `permission` is the old name of what it amounts to."""
+
+    permission: str
+    role_name: str | None = None
+
+
+class Delivery(Answer):
+    """An attempt to deliver a webhook."""
+
+    id: int
+    guid: Annotated[str, Field(min_length=1)]
+    event: str
+    delivered_at: AwareDatetime
+    status_code: int
+
+
+class DeliveryRequest(Answer):
+    """What was sent."""
+
+    headers: dict[str, str] | None
+    payload: dict[str, Any] | None
+
+
+class WholeDelivery(Answer):
+    """An attempt with what was sent."""
+
+    request: DeliveryRequest
+
+
+class IssueComment(Answer):
+    """A comment."""
+
+    id: int
+    body: str | None = None
+    user: User | None
+    html_url: str
+    created_at: AwareDatetime
+    updated_at: AwareDatetime
+
+
+class GitHubDeployment(Answer):
+    """A deployment."""
+
+    id: int
+    sha: str
+    environment: str
+
+
+class GitHubCheckRun(Answer):
+    """A check run."""
+
+    id: int
+    name: str
+    head_sha: str
+    external_id: str | None
+    status: CheckStatus
+
+
+class CheckRuns(Answer):
+    """One page of a commit's check runs."""
+
+    check_runs: tuple[GitHubCheckRun, ...]
+
+
+def understood(kind: type[T], told: Any, asked: str) -> T:
+    """`told` as `kind`. Raises `ForgeUnavailable` naming the field: a proxy's page, or a forge that changed."""
+    try:
+        return TypeAdapter(kind).validate_python(told)
+    except ValidationError as exc:
+        first = exc.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"])) or "the answer"
+        raise ForgeUnavailable(asked, f"the answer cannot be understood: {place}: {first['msg']}") from exc
