@@ -117,7 +117,8 @@ async def test_kill_9_around_a_write_leaves_one_comment(point: str, on: Telling)
 
 
 async def test_a_standby_takes_over_and_never_writes_beside_the_leader(on: Telling) -> None:
-    first, _ = on.notifier(name="first"), await asyncio.sleep(1.5)
+    first = on.notifier(name="first")
+    await asyncio.sleep(1.5)
     on.notifier(name="second")
     pull = on.pull_request()
     await on.say(at(pull, Phase.BUILDING, 1))

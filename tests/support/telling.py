@@ -91,7 +91,7 @@ class Telling:
             number=pull.number, command=name, author="mona", permission="write", comment_id=comment.id,
             url=f"https://github.com/{REPOSITORY}/pull/{pull.number}", given_at=datetime.now(UTC),
             **{"head_sha": pull.head, **fields},
-        )  # type: ignore[arg-type]  # fmt: skip
+        )  # fmt: skip
         await self.ingest.publish(scm_event(fact, delivery=f"command-{comment.id}", time=datetime.now(UTC)))
         return comment
 
@@ -134,17 +134,16 @@ async def telling(folder: Path, nats: Nats) -> AsyncIterator[Telling]:
     async with GitHubDouble() as github:
         github.repository(REPOSITORY, files={"Dockerfile": "FROM scratch\n"})
         github.install("acme")
-        buses = [
-            await Bus.connect(
-                BusSettings(nats.url, nats.seed(user), inbox_prefix(user)), name=user, clock=utc_now, spans=False
-            )
-            for user in ("env-controller", "webhook-ingest")
-        ]
-        on = Telling(folder, nats, github, *buses)
+        on = Telling(folder, nats, github, await _bus(nats, "env-controller"), await _bus(nats, "webhook-ingest"))
         try:
             yield on
         finally:
             for each in on.running:
                 await asyncio.to_thread(each.part.stop)
-            for bus in buses:
-                await bus.drain()
+            await on.controller.drain()
+            await on.ingest.drain()
+
+
+async def _bus(nats: Nats, user: str) -> Bus:
+    settings = BusSettings(nats.url, nats.seed(user), inbox_prefix(user))
+    return await Bus.connect(settings, name=user, clock=utc_now, spans=False)

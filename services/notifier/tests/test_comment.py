@@ -172,7 +172,8 @@ EVIL = st.lists(
     max_size=10,
 ).map("".join)  # fmt: skip
 OURS = {
-    "h3", "h4", "p", "strong", "a", "code", "pre", "table", "thead", "tbody", "tr", "th", "td", "details", "summary", "sub",
+    "h3", "h4", "p", "strong", "a", "code", "pre", "table", "thead", "tbody", "tr", "th", "td", "details", "summary",
+    "sub",
 }  # fmt: skip
 
 

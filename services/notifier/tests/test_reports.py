@@ -56,5 +56,6 @@ def test_a_failure_is_named_and_fits() -> None:
 
 
 def test_without_a_commit_there_is_nothing_to_report_on() -> None:
-    assert reports.deployment(snapshot(commit=None)) is reports.check(snapshot(commit=None)) is None
+    assert reports.deployment(snapshot(commit=None)) is None
+    assert reports.check(snapshot(commit=None)) is None
     assert reports.deployment(gone()).ends  # type: ignore[union-attr]

@@ -10,11 +10,12 @@ from snapshots import shown
 from catalyst.notifier.core.text import ZERO_WIDTH, code, fenced, inline, is_address, link, printable
 
 PIECES = (
-    "@acme/admins", "@mona", "#7", "acme/shop#7", "GH-7", "https://evil.example/x", "www.evil.example", "ann@evil.example",
+    "@acme/admins", "@mona", "#7", "acme/shop#7", "GH-7", "https://evil.example/x", "www.evil.example",
+    "ann@evil.example",
     "![x](https://evil.example/p.png)", "[click](javascript:alert(1))", "<img src=x onerror=alert(1)>", "<script>",
     "</details>", "<!--", "-->", "`", "``", "```", "~~~", "\n```\n", "\n\n", "\r\n", "|", "\\", "\\|", "&lt;",
-    "&#64;mona", "***", "___", "~~", "$x$", "# ", "> ", "1. ", "- ", "---", "===", "\t", "\x1b[31m", "\u202e", "\u200b", "\x00",
-    "a", "ü", "🙂",
+    "&#64;mona", "***", "___", "~~", "$x$", "# ", "> ", "1. ", "- ", "---", "===", "\t", "\x1b[31m", "\u202e", "\u200b",
+    "\x00", "a", "ü", "🙂",
 )  # fmt: skip
 HOSTILE = st.lists(st.sampled_from(PIECES) | st.text(max_size=5), max_size=12).map("".join)
 

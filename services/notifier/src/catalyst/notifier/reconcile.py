@@ -1,4 +1,4 @@
-"""The loop: news, a start or a timer name a pull request; everything about it is looked at, and what differs is written.
+"""The loop: news, a start or a timer name a pull request; all about it is looked at, and what differs is written.
 
     news, STATE ──▶ mirror ──▶ queue of keys ──▶ reconcile(key): conversation → text and reports → what differs ──▶ desk
                                   ▲                                                                          │
@@ -148,7 +148,7 @@ class Notifier:
             try:
                 data = stored.event().data
             except Reject as error:
-                log.error("snapshot cannot be read", subject=stored.subject, reason=error.reason)
+                log.warning("snapshot cannot be read", subject=stored.subject, reason=error.reason)
                 continue
             if isinstance(data, EnvironmentChanged):
                 self._take(data.snapshot, stored.time, priority=BULK)

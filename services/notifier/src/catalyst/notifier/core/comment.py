@@ -8,8 +8,8 @@ Accepted 0.1 s · Namespace 0.4 s      the stages that all components share
 **`web`: CrashLoop** …                what went wrong, the log's end in a fold, what to do
 ```
 
-Several Projects on one repository: a section each, the same text under smaller headings. GitHub takes 65,536 characters;
-what does not fit is cut in this order: logs, tables, all but the headlines.
+Several Projects on one repository: a section each, the same text under smaller headings. GitHub takes 65,536
+characters; what does not fit is cut in this order: logs, tables, all but the headlines.
 """
 
 from collections.abc import Callable, Iterator
@@ -61,7 +61,7 @@ class Style:
 def render(told: Conversation, style: Style = Style()) -> str:
     """The whole comment, of at most `LIMIT` bytes."""
     attempts: list[Callable[[], str]] = [
-        *(lambda log=log: _full(told, style, log) for log in _LOGS),  # type: ignore[misc]
+        *(lambda log=log: _full(told, style, log) for log in _LOGS),
         lambda: _headlines(told),
     ]
     text = ""

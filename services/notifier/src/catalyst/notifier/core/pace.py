@@ -1,7 +1,7 @@
 """How fast we may write, and what the forge's refusals teach. Pure: the time comes in, in seconds of any clock.
 
-GitHub allows an App in one account 80 writes a minute and 500 an hour that make content, and counts every write 5 points
-of 900 a minute. What exactly makes content it does not say, so each write counts for the minute:
+GitHub allows an App in one account 80 writes a minute and 500 an hour that make content, and counts every write 5
+points of 900 a minute. What exactly makes content it does not say, so each write counts for the minute:
 
 | Bucket | Holds | Refills | Counts |
 |---|---|---|---|

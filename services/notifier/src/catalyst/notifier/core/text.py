@@ -1,7 +1,7 @@
 """Text from outside, made harmless for a forge's Markdown.
 
-Branches, titles, reasons and logs are written by whoever pushes. Shown as they are they would call people (`@org/team`),
-leave marks in other issues (`#7`), load images, link anywhere, or close our own folds and fences.
+Branches, titles, reasons and logs are written by whoever pushes. Shown as they are they would call people
+(`@org/team`), leave marks in other issues (`#7`), load images, link anywhere, or close our own folds and fences.
 
 ```
 inline(text)   a sentence: every character that means something is escaped, references are broken by a space of no width
