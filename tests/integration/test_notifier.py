@@ -40,7 +40,7 @@ async def test_one_comment_follows_the_stages_and_each_within_two_seconds(on: Te
     on.notifier()
     pull = on.pull_request()
     await on.say(at(pull, Phase.PROVISIONING, 1))
-    await told(on, pull, "Environment: being prepared")
+    await told(on, pull, "Environment being prepared")
     delays = []
     for version, (phase, words) in enumerate(
         [
@@ -53,7 +53,7 @@ async def test_one_comment_follows_the_stages_and_each_within_two_seconds(on: Te
     ):
         await asyncio.sleep(0.3)
         await on.say(at(pull, phase, version))
-        delays.append(await told(on, pull, f"Environment: {words}", within=3))
+        delays.append(await told(on, pull, f"Environment {words}", within=3))
     record_property("seconds from news to edit", [round(delay, 2) for delay in delays])
     assert max(delays) <= 2.0
     (comment,) = on.comments(pull)
@@ -110,7 +110,7 @@ async def test_kill_9_around_a_write_leaves_one_comment(point: str, on: Telling)
     await until(lambda: process.faults() == [f"kill {point}"])
     await on.say(at(pull, Phase.READY, 3))
     process.again()
-    await told(on, pull, "Environment: ready")
+    await told(on, pull, "Environment ready")
     await asyncio.sleep(1)
     assert len(on.comments(pull)) == 1
     assert len(pull.repository.deployments) == len(pull.repository.checks) == 1
@@ -125,7 +125,7 @@ async def test_a_standby_takes_over_and_never_writes_beside_the_leader(on: Telli
     await told(on, pull, "building")
     first.part.kill()
     await on.say(at(pull, Phase.READY, 2))
-    took = await told(on, pull, "Environment: ready", within=12)
+    took = await told(on, pull, "Environment ready", within=12)
     assert took < 8, "the lock lasts three seconds"
     assert len(on.comments(pull)) == 1
 
@@ -137,9 +137,9 @@ async def test_a_deleted_comment_is_written_anew(on: Telling) -> None:
     await told(on, pull, "building")
     on.github.delete_comment(on.ours(pull)[0], by="mona")
     await on.say(at(pull, Phase.READY, 2))
-    await told(on, pull, "Environment: ready")
+    await told(on, pull, "Environment ready")
     on.github.delete_comment(on.ours(pull)[0], by="mona")  # and without any news the timer notices
-    await told(on, pull, "Environment: ready")
+    await told(on, pull, "Environment ready")
     assert len(on.comments(pull)) == 1
 
 
@@ -177,7 +177,7 @@ async def test_the_comment_api_is_down_for_a_while(on: Telling) -> None:
     tries = len(on.github.requests) - before
     assert tries <= 40, "no hot loop"
     on.github.heal()
-    await told(on, pull, "Environment: ready", within=20)
+    await told(on, pull, "Environment ready", within=20)
     assert len(on.comments(pull)) == 1
 
 
@@ -188,7 +188,7 @@ async def test_github_is_not_there_at_all_when_the_first_news_comes(on: Telling)
     await on.say(at(pull, Phase.READY, 1))
     await asyncio.sleep(3)
     await asyncio.to_thread(on.github.start)
-    await told(on, pull, "Environment: ready")
+    await told(on, pull, "Environment ready")
     assert len(on.comments(pull)) == 1
 
 
@@ -197,7 +197,7 @@ async def test_an_answer_that_was_lost_is_no_second_comment(on: Telling) -> None
     pull = on.pull_request()
     on.github.fail(r"^POST .*/comments$", times=1, status=504, delay=0.2)
     await on.say(at(pull, Phase.READY, 1))
-    await told(on, pull, "Environment: ready")
+    await told(on, pull, "Environment ready")
     await asyncio.sleep(1)
     assert len(on.comments(pull)) == 1
 
@@ -216,7 +216,7 @@ async def test_a_secondary_limit_is_obeyed(status: int, on: Telling) -> None:
     before = len(on.github.requests)
     await asyncio.sleep(3)
     assert len(on.github.requests) == before, "left alone as it asked"
-    await told(on, pull, "Environment: ready", within=6)
+    await told(on, pull, "Environment ready", within=6)
 
 
 async def test_a_burst_is_joined(on: Telling) -> None:
@@ -229,7 +229,7 @@ async def test_a_burst_is_joined(on: Telling) -> None:
     for version in range(2, 202):
         phase = Phase.READY if version == 201 else (Phase.BUILDING, Phase.DEPLOYING)[version % 2]
         await on.say(at(pull, phase, version))
-    await told(on, pull, "Environment: ready", within=3)
+    await told(on, pull, "Environment ready", within=3)
     await asyncio.sleep(1)
     edits = len(on.writes("/comments")) - before
     assert edits <= 4
@@ -241,7 +241,7 @@ async def test_many_pull_requests_at_once_stay_within_the_limits(on: Telling, re
     for version, phase in enumerate((Phase.PROVISIONING, Phase.BUILDING, Phase.DEPLOYING, Phase.READY), 1):
         await on.say(*(at(pull, phase, version) for pull in pulls))
         await asyncio.sleep(1.5)
-    took = await until(lambda: all("Environment: ready" in on.text(pull) for pull in pulls), within=90)
+    took = await until(lambda: all("Environment ready" in on.text(pull) for pull in pulls), within=90)
     record_property("writes", len(on.writes()))
     assert took <= 2.0
     assert on.github.limits.exceeded == 0
@@ -264,7 +264,7 @@ async def test_hostile_text_is_told_as_text(on: Telling) -> None:
         pull_request={"title": evil[:1000], "author": "mona"},
     )
     await on.say(hostile)
-    await told(on, pull, "Environment: failed")
+    await told(on, pull, "Environment failed")
     page = await asyncio.to_thread(_page, on, pull)
     assert "evil.example" not in [part for part in page.split('"') if part.startswith("http")]
     assert "<img src=https" not in page
@@ -274,7 +274,7 @@ async def test_commands_are_answered_once(on: Telling) -> None:
     process = on.notifier(Rule("bus.before-ack:notifier", "kill", "command"))
     pull = on.pull_request()
     await on.say(at(pull, Phase.READY, 1))
-    await told(on, pull, "Environment: ready")
+    await told(on, pull, "Environment ready")
     process.phase("command")
     comment = await on.command(pull, "help")
     await until(lambda: process.faults())
@@ -294,7 +294,7 @@ async def test_where_nothing_is_granted_nothing_is_written(on: Telling) -> None:
         at(stranger, Phase.FAILED, 1, conditions=({**refused, "lastTransitionTime": "2026-11-23T20:00:00Z"},)),
         at(known, Phase.READY, 1),
     )
-    await told(on, known, "Environment: ready")
+    await told(on, known, "Environment ready")
     await asyncio.sleep(1)
     assert on.comments(stranger) == []
     assert not on.writes(f"/issues/{stranger.number}/")

@@ -24,10 +24,10 @@ def test_ready_in_full() -> None:
     assert told(ready()) == (
         "<!-- catalyst:environments -->\n"
         "\n"
-        "### Environment: ready\n"
+        "### 🟢 Environment ready\n"
         "\n"
-        "🟢 **ready** at [pr\\-42\\-\\-shop\\-\\-acme\\.catalyst\\.localhost\\:8443]"
-        "(https://pr-42--shop--acme.catalyst.localhost:8443/) · commit `0123456789ab`\n"
+        "**[pr\\-42\\-\\-shop\\-\\-acme\\.catalyst\\.localhost\\:8443]"
+        "(https://pr-42--shop--acme.catalyst.localhost:8443/)** · commit `0123456789ab`\n"
         "\n"
         "| Component | State | Build | Deploy | Commit | URL |\n"
         "|---|---|---|---|---|---|\n"
@@ -44,7 +44,7 @@ def test_ready_in_full() -> None:
 def test_a_failure_says_why_shows_the_log_and_what_to_do() -> None:
     text = told(crashing(), runbooks="https://docs.example/runbooks")
     page = shown(text)
-    assert "### Environment: failed" in text
+    assert "### 🔴 Environment failed" in text
     assert "web: exit code 1, restarted 4 times" in page.text
     assert "KeyError: 'DATABASE_URL'" in page.code
     assert "The end of its log says why" in page.text
@@ -83,13 +83,13 @@ def test_an_unknown_reason_gets_the_general_advice() -> None:
 )
 def test_what_waits_says_for_what(held: Snapshot, says: tuple[str, ...]) -> None:
     page = shown(told(held))
-    assert "Environment: waiting" in page.text
+    assert "Environment waiting" in page.text
     for words in says:
         assert words in page.text + page.code
 
 
 def test_after_closing_a_short_line_is_left() -> None:
-    assert told(gone()) == f"{MARK}\n\nEnvironment ⚪ removed: the pull request was closed. Nothing of it is left.\n"
+    assert told(gone()) == f"{MARK}\n\nEnvironment removed: the pull request was closed. Nothing of it is left.\n"
 
 
 def test_several_projects_share_one_comment() -> None:
@@ -102,9 +102,18 @@ def test_several_projects_share_one_comment() -> None:
     assert "| `docs` | 🟡 building | – | – |" in text
 
 
+def test_what_is_built_waits_for_the_others() -> None:
+    half = snapshot(
+        Phase.BUILDING, components=(component("web", ready=False),), builds={"web": {"key": "k"}, "api": {"key": "k"}}
+    )
+    text = told(half)
+    assert "| `web` | 🟡 built |" in text
+    assert "| `api` | 🟡 building |" in text
+
+
 def test_one_of_several_is_gone() -> None:
     page = shown(told(ready(), snapshot(Phase.GONE, project="docs")))
-    assert "Environment: ready" in page.text
+    assert "Environment ready" in page.text
     assert "acme/docs/pr-42" in page.code
     assert page.text.count("Nothing of it is left.") == 1
 

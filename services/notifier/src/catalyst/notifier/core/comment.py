@@ -2,7 +2,7 @@
 
 ```
 <!-- catalyst:environments -->        by this mark it is found again, if we are its author
-### Environment: ready                one line that says it all, and the address
+### 🟢 Environment ready             one line that says it all, then the address and the commit
 | Component | State | … |             per component: state, build, deploy, commit, URL
 Accepted 0.1 s · Namespace 0.4 s      the stages that all components share
 **`web`: CrashLoop** …                what went wrong, the log's end in a fold, what to do
@@ -42,7 +42,8 @@ WORDS: Final = {
     Phase.TERMINATING: ("⚪", "being removed"),
     Phase.GONE: ("⚪", "removed"),
 }
-_STATES: Final = {"ready": "🟢", "failed": "🔴", "building": "🟡", "deploying": "🟡", "waiting": "⚪"}
+SERVING: Final = frozenset({Phase.READY, Phase.DEGRADED})
+_STATES: Final = {"ready": "🟢", "failed": "🔴", "building": "🟡", "built": "🟡", "deploying": "🟡", "waiting": "⚪"}
 _BECAUSE: Final = {
     "Closed": "the pull request was closed",
     "Expired": "its time was up",
@@ -76,11 +77,11 @@ def headline(snapshot: Snapshot) -> str:
     """`🟢 ready at https://…`: one line of Markdown for one environment."""
     icon, word = WORDS[snapshot.phase]
     if snapshot.phase == Phase.GONE:
-        return f"{icon} removed{_because(snapshot)}. Nothing of it is left."
+        return f"removed{_because(snapshot)}. Nothing of it is left."
     if snapshot.phase == Phase.TERMINATING:
-        return f"{icon} being removed{_because(snapshot)}."
-    if snapshot.phase in (Phase.READY, Phase.DEGRADED) and is_address(snapshot.url):
-        return f"{icon} **{word}** at {link(snapshot.url or '')}"
+        return f"is being removed{_because(snapshot)}."
+    if snapshot.phase in SERVING and is_address(snapshot.url):
+        return f"{icon} **{word}** at {link(snapshot.url)}"
     return f"{icon} **{word}**"
 
 
@@ -129,19 +130,20 @@ def _joined(*blocks: str) -> str:
 def _title(told: Conversation) -> str:
     if not told.alive:
         return ""
-    phases = {snapshot.phase for snapshot in told.alive}
-    if len(phases) > 1 or len(told.alive) > 1:
+    if len(told.alive) > 1:
         ready = sum(snapshot.phase == Phase.READY for snapshot in told.alive)
         return f"### Environments: {ready} of {len(told.alive)} ready"
-    return f"### Environment: {WORDS[phases.pop()][1]}"
+    icon, word = WORDS[told.alive[0].phase]
+    return f"### {icon} Environment {word}"
 
 
 def _section(told: Conversation, snapshot: Snapshot, style: Style, log: int) -> str:
     several = len(told.snapshots) > 1
     if snapshot.phase in progress.GOING:
-        return f"{code(_name(snapshot))}: {headline(snapshot)}" if several else f"Environment {headline(snapshot)}"
+        return f"{code(_name(snapshot)) if several else 'Environment'} {headline(snapshot)}"
+    icon, word = WORDS[snapshot.phase]
     return _joined(
-        f"#### {code(_name(snapshot))}" if several else "",
+        f"#### {icon} {code(_name(snapshot))} {word}" if several else "",
         _first_line(snapshot),
         waits_for(snapshot),
         _table(snapshot),
@@ -152,8 +154,9 @@ def _section(told: Conversation, snapshot: Snapshot, style: Style, log: int) -> 
 
 
 def _first_line(snapshot: Snapshot) -> str:
-    commit = f" · commit {code(snapshot.commit[:12])}" if snapshot.commit else ""
-    return f"{headline(snapshot)}{commit}"
+    address = f"**{link(snapshot.url)}**" if snapshot.phase in SERVING and is_address(snapshot.url) else ""
+    commit = f"commit {code(snapshot.commit[:12])}" if snapshot.commit else ""
+    return " · ".join(part for part in (address, commit) if part)
 
 
 def _table(snapshot: Snapshot) -> str:
@@ -166,7 +169,7 @@ def _table(snapshot: Snapshot) -> str:
                 progress.duration(component.build),
                 progress.duration(component.deploy),
                 code(component.commit[:12]) if component.commit else "–",
-                link(component.url, "open") if is_address(component.url) and component.url else "–",
+                link(component.url, "open") if is_address(component.url) else "–",
             )
         )
         + " |"

@@ -20,7 +20,7 @@ GOING: Final = frozenset({Phase.TERMINATING, Phase.GONE})
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """One component's line. `state` is one of ready, failed, building, deploying, waiting; `url` when it has a host."""
+    """One component's line. `state`: ready, failed, building, built, deploying or waiting. `url` if it has a host."""
 
     name: str
     state: str
@@ -108,7 +108,7 @@ def _state(snapshot: Snapshot, name: str, status: ComponentStatus | None) -> str
     if status is not None and status.reason:
         return "failed"
     if status is not None and status.digest:
-        return "deploying"
+        return "built" if snapshot.phase == Phase.BUILDING else "deploying"
     return "building" if name in snapshot.builds and snapshot.phase not in GOING else "waiting"
 
 

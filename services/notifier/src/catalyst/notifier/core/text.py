@@ -13,7 +13,7 @@ link(url)      only a plain http(s) address becomes a link; anything else is sho
 
 import re
 import unicodedata
-from typing import Final
+from typing import Final, TypeGuard
 
 ZERO_WIDTH: Final = "\u200b"
 """Put between the parts of a reference, so that the forge does not see one."""
@@ -78,7 +78,7 @@ def link(url: str, label: str | None = None) -> str:
     return f"[{inline(shown, 260)}]({url})"
 
 
-def is_address(url: str | None) -> bool:
+def is_address(url: str | None) -> TypeGuard[str]:
     """Whether `link` would make a link of it."""
     return url is not None and len(url) <= 2000 and _ADDRESS.fullmatch(url) is not None
 
