@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from doubles.github.state import PullRequest
+from doubles.github.state import Deployment, PullRequest
 from faulted import Rule
 from snapshots import component, crashing, route, snapshot
 from telling import BOT, REPOSITORY, Telling, telling, until
@@ -30,6 +30,11 @@ async def on(tmp_path: Path, nats: Nats) -> AsyncIterator[Telling]:
 
 def at(pull: PullRequest, phase: Phase, version: int, **fields: object) -> Snapshot:
     return snapshot(phase, version, number=pull.number, commit=pull.head, **fields)  # type: ignore[arg-type]
+
+
+def state(deployment: Deployment) -> str:
+    """What was said of it last."""
+    return deployment.statuses[-1].state if deployment.statuses else ""
 
 
 async def told(on: Telling, pull: PullRequest, words: str, within: float = 15.0) -> float:
@@ -70,7 +75,7 @@ async def test_deployment_and_check_stand_beside_it(on: Telling) -> None:
     await on.say(at(pull, Phase.READY, 2))
     (deployment,) = repository.deployments.values()
     (check,) = repository.checks.values()
-    await until(lambda: deployment.statuses[-1].state == "success" and check.conclusion == "success")
+    await until(lambda: state(deployment) == "success" and check.conclusion == "success")
     assert deployment.statuses[-1].environment_url == "https://pr-1--shop--acme.catalyst.localhost:8443/"
     assert [status.state for status in deployment.statuses] == ["in_progress", "success"]
     assert (check.name, check.sha) == ("catalyst: acme/shop/pr-1", pull.head)
@@ -80,12 +85,12 @@ async def test_deployment_and_check_stand_beside_it(on: Telling) -> None:
     assert pull.head != first
     await on.say(at(pull, Phase.BUILDING, 3))
     await until(lambda: len(repository.deployments) == 2 and len(repository.checks) == 2)
-    assert deployment.statuses[-1].state == "success", "the old version serves until the new one does"
+    assert state(deployment) == "success", "the old version serves until the new one does"
     await on.say(at(pull, Phase.READY, 4))
-    await until(lambda: deployment.statuses[-1].state == "inactive")
+    await until(lambda: state(deployment) == "inactive")
     newer = max(repository.deployments.values(), key=lambda each: each.id)
     await on.say(at(pull, Phase.GONE, 5, deletion=DELETED))
-    await until(lambda: newer.statuses[-1].state == "inactive")
+    await until(lambda: state(newer) == "inactive")
     await told(on, pull, "removed: the pull request was closed. Nothing of it is left.")
     assert check.conclusion == "success", "what ended stays as it ended"
 
@@ -165,7 +170,7 @@ async def test_a_double_of_former_times_is_removed(on: Telling) -> None:
     await until(lambda: len(on.ours(pull)) == 1 and "ready" in on.text(pull))
 
 
-async def test_the_comment_api_is_down_for_a_while(on: Telling) -> None:
+async def test_the_comment_api_is_down_for_a_minute(on: Telling) -> None:
     on.notifier()
     pull = on.pull_request()
     await on.say(at(pull, Phase.BUILDING, 1))
@@ -173,9 +178,9 @@ async def test_the_comment_api_is_down_for_a_while(on: Telling) -> None:
     on.github.fail(r".*", times=100_000, status=502)
     await on.say(at(pull, Phase.DEPLOYING, 2), at(pull, Phase.READY, 3))
     before = len(on.github.requests)
-    await asyncio.sleep(20)
+    await asyncio.sleep(60)
     tries = len(on.github.requests) - before
-    assert tries <= 40, "no hot loop"
+    assert 3 <= tries <= 60, "tried now and then, and no hot loop"
     on.github.heal()
     await told(on, pull, "Environment ready", within=20)
     assert len(on.comments(pull)) == 1

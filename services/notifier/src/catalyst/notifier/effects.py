@@ -4,6 +4,7 @@ Every write asks two questions first: do we still lead, and may this account be 
 is not waited for: `NotNow` sends the key back to the queue, and when its turn comes, what is true then is written.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -14,7 +15,7 @@ from catalyst.events.stored import Stored
 from catalyst.forge.errors import ForgeError, ForgeUnavailable, RateLimited
 from catalyst.forge.protocol import CheckRun, Comment, Deployment, ForgeWriter
 from catalyst.notifier.core.conversation import PullRequestKey
-from catalyst.notifier.core.pace import Pace
+from catalyst.notifier.core.pace import FOR_COMMENTS, FOR_OUTCOMES, Pace
 from catalyst.notifier.core.reports import CheckReport, DeploymentReport
 
 
@@ -42,6 +43,8 @@ class Desk:
         self._clock = clock
         self._paces: dict[str, Pace] = {}
         self._login: str | None = None
+        # The forge is written to in turn; of what matters less, one at a time stands in the queue before a comment.
+        self._report = asyncio.Lock()
         self._count = metrics.get_meter("catalyst.notifier").create_counter("catalyst_forge_writes_total")
 
     async def login(self) -> str:
@@ -64,8 +67,9 @@ class Desk:
         with self._writing(key, "comment", creates=True):
             return await self._forge.create_comment(key.repository, key.number, body)
 
-    async def update_comment(self, key: PullRequestKey, comment: int, body: str) -> Comment:
-        with self._writing(key, "edit", creates=False):
+    async def update_comment(self, key: PullRequestKey, comment: int, body: str, *, passing: bool) -> Comment:
+        """`passing`: the text is about to change again."""
+        with self._writing(key, "edit", creates=False, reserve=FOR_OUTCOMES if passing else 0.0):
             return await self._forge.update_comment(key.repository, comment, body)
 
     async def delete_comment(self, key: PullRequestKey, comment: int) -> None:
@@ -83,20 +87,22 @@ class Desk:
             return await anext(aiter(found), None)
 
     async def create_deployment(self, key: PullRequestKey, report: DeploymentReport) -> Deployment:
-        with self._writing(key, "deployment", creates=True, report=True):
-            return await self._forge.create_deployment(
-                key.repository, sha=report.sha, environment=report.environment, description="Catalyst environment"
-            )
+        async with self._report:
+            with self._writing(key, "deployment", creates=True, reserve=FOR_COMMENTS):
+                return await self._forge.create_deployment(
+                    key.repository, sha=report.sha, environment=report.environment, description="Catalyst environment"
+                )
 
     async def create_status(self, key: PullRequestKey, deployment: int, report: DeploymentReport) -> None:
-        with self._writing(key, "deployment status", creates=True, report=True):
-            await self._forge.create_deployment_status(
-                key.repository,
-                deployment,
-                report.state,
-                environment_url=report.url,
-                description=report.description,
-            )
+        async with self._report:
+            with self._writing(key, "deployment status", creates=True, reserve=FOR_COMMENTS):
+                await self._forge.create_deployment_status(
+                    key.repository,
+                    deployment,
+                    report.state,
+                    environment_url=report.url,
+                    description=report.description,
+                )
 
     async def find_check(self, key: PullRequestKey, report: CheckReport) -> CheckRun | None:
         """The newest check of that name and commit which is of that life of the environment."""
@@ -107,30 +113,32 @@ class Desk:
         return None
 
     async def create_check(self, key: PullRequestKey, report: CheckReport) -> CheckRun:
-        with self._writing(key, "check", creates=True, report=True):
-            return await self._forge.create_check_run(
-                key.repository,
-                sha=report.sha,
-                name=report.name,
-                external_id=report.external_id,
-                status=report.status,
-                conclusion=report.conclusion,
-                title=report.title,
-                summary=report.summary,
-                details_url=report.url,
-            )
+        async with self._report:
+            with self._writing(key, "check", creates=True, reserve=FOR_COMMENTS):
+                return await self._forge.create_check_run(
+                    key.repository,
+                    sha=report.sha,
+                    name=report.name,
+                    external_id=report.external_id,
+                    status=report.status,
+                    conclusion=report.conclusion,
+                    title=report.title,
+                    summary=report.summary,
+                    details_url=report.url,
+                )
 
     async def update_check(self, key: PullRequestKey, check: int, report: CheckReport) -> CheckRun:
-        with self._writing(key, "check edit", creates=False, report=True):
-            return await self._forge.update_check_run(
-                key.repository,
-                check,
-                status=report.status,
-                conclusion=report.conclusion,
-                title=report.title,
-                summary=report.summary,
-                details_url=report.url,
-            )
+        async with self._report:
+            with self._writing(key, "check edit", creates=False, reserve=FOR_COMMENTS):
+                return await self._forge.update_check_run(
+                    key.repository,
+                    check,
+                    status=report.status,
+                    conclusion=report.conclusion,
+                    title=report.title,
+                    summary=report.summary,
+                    details_url=report.url,
+                )
 
     def _pace(self, key: PullRequestKey) -> Pace:
         return self._paces.setdefault(key.owner, Pace(self._clock()))
@@ -147,10 +155,10 @@ class Desk:
             raise
 
     @contextmanager
-    def _writing(self, key: PullRequestKey, kind: str, *, creates: bool, report: bool = False) -> Iterator[None]:
+    def _writing(self, key: PullRequestKey, kind: str, *, creates: bool, reserve: float = 0.0) -> Iterator[None]:
         self._fence()
         pace, now = self._pace(key), self._clock()
-        wait = pace.wait(now, creates=creates, report=report)
+        wait = pace.wait(now, creates=creates, reserve=reserve)
         if wait > 0:
             raise NotNow(wait)
         pace.take(now, creates=creates)

@@ -15,10 +15,12 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import structlog
+from opentelemetry import metrics
 
 from catalyst.events.catalogue import EnvironmentChanged
 from catalyst.events.errors import BusError, Reject
 from catalyst.events.locks import LostLock
+from catalyst.events.stored import Stored
 from catalyst.forge.errors import ForgeError, ForgeUnavailable, NotThere, RateLimited
 from catalyst.kube.queue import BULK, INTERACTIVE, Backoff, Queue
 from catalyst.model.clock import Clock
@@ -72,6 +74,9 @@ class Notifier:
         self._members: defaultdict[PullRequestKey, set[Identity]] = defaultdict(set)
         self._known: dict[PullRequestKey, Known] = {}
         self._told_at: dict[PullRequestKey, float] = {}
+        self._heard_at: dict[PullRequestKey, float] = {}
+        """When the first news came that the comment does not tell yet."""
+        self._delay = metrics.get_meter("catalyst.notifier").create_histogram("catalyst_comment_delay_seconds", "s")
         self.queue: Queue[PullRequestKey] = self._new_queue()
         self.begun = asyncio.Event()
 
@@ -83,6 +88,9 @@ class Notifier:
 
     def news(self, snapshot: Snapshot, at: datetime) -> None:
         """A snapshot as published `at`; one that is not new changes nothing."""
+        key = key_of(snapshot)
+        if key is not None:
+            self._heard_at.setdefault(key, asyncio.get_running_loop().time())
         self._take(snapshot, at, priority=INTERACTIVE)
 
     def knows(self, key: PullRequestKey) -> bool:
@@ -114,7 +122,8 @@ class Notifier:
         """Reads STATE, then works until cancelled. What a former lead knew is forgotten."""
         self._known.clear()
         self.queue = self._new_queue()
-        await self._read_states()
+        while not await self._read_states():  # noqa: ASYNC110 (NATS is asked: nobody tells when it answers again)
+            await asyncio.sleep(1.0)
         for key in self._worth_a_look():
             self.queue.add(key, priority=BULK)
         self.begun.set()
@@ -129,10 +138,7 @@ class Notifier:
         """Looks at everything again: for news that were lost, and for a comment that somebody deleted."""
         while True:
             await asyncio.sleep(seconds)
-            try:
-                await self._read_states()
-            except BusError as error:
-                log.warning("STATE not read", reason=error.reason)
+            if not await self._read_states():
                 continue
             worth = self._worth_a_look()
             for key in tuple(self._known):
@@ -143,15 +149,24 @@ class Notifier:
                 self._known.setdefault(key, Known()).look_again()
                 self.queue.add(key, priority=BULK)
 
-    async def _read_states(self) -> None:
-        async for stored in self._states.states():
-            try:
-                data = stored.event().data
-            except Reject as error:
-                log.warning("snapshot cannot be read", subject=stored.subject, reason=error.reason)
-                continue
-            if isinstance(data, EnvironmentChanged):
-                self._take(data.snapshot, stored.time, priority=BULK)
+    async def _read_states(self) -> bool:
+        """Whether all of STATE was read."""
+        try:
+            async for stored in self._states.states():
+                self._take_stored(stored)
+        except BusError as error:
+            log.warning("STATE not read", reason=error.reason)
+            return False
+        return True
+
+    def _take_stored(self, stored: Stored) -> None:
+        try:
+            data = stored.event().data
+        except Reject as error:
+            log.warning("snapshot cannot be read", subject=stored.subject, reason=error.reason)
+            return
+        if isinstance(data, EnvironmentChanged):
+            self._take(data.snapshot, stored.time, priority=BULK)
 
     def _worth_a_look(self) -> set[PullRequestKey]:
         """Those with an environment that lives, or that went lately."""
@@ -183,7 +198,12 @@ class Notifier:
         reporting = asyncio.create_task(self._report(desk, told, known))
         try:
             await asyncio.wait({reporting}, timeout=HEAD_START)
+            heard = self._heard_at.pop(key, None)
             errors = await _caught(self._comment(desk, told, known, text))
+            if heard is not None and errors:
+                self._heard_at.setdefault(key, heard)
+            elif heard is not None:
+                self._delay.record(asyncio.get_running_loop().time() - heard)
             errors += await reporting
         finally:
             reporting.cancel()
@@ -202,7 +222,7 @@ class Notifier:
                     "the forge refuses", key=str(key), asked=error.asked, reason=error.reason, remedy=error.remedy
                 )
         if waits:
-            self.queue.add(key, after=max(waits), priority=INTERACTIVE)
+            self.queue.add(key, after=min(waits), priority=INTERACTIVE)
         unavailable = next((error for error in errors if isinstance(error, ForgeUnavailable)), None)
         if unavailable is not None:
             raise unavailable
@@ -215,11 +235,13 @@ class Notifier:
             return
         if comment.id is not None and not same_text(comment.body, text):
             try:
-                await desk.update_comment(told.key, comment.id, text)
+                await desk.update_comment(told.key, comment.id, text, passing=told.is_on_its_way)
             except NotThere:
-                # Deleted by somebody: look whether there is another, then write it anew.
-                comment = ours(await desk.comments(told.key), await desk.login())
-                known.comment = comment if comment.id is None else None
+                # Deleted by somebody: look whether there is another, else write it anew.
+                found = ours(await desk.comments(told.key), await desk.login())
+                if found.id == comment.id:
+                    raise  # it is there, but not for us: a permission is missing
+                known.comment = comment = found
                 if comment.id is not None:
                     raise NotNow(SPACING) from None
             else:

@@ -155,7 +155,7 @@ def _section(told: Conversation, snapshot: Snapshot, style: Style, log: int) -> 
 
 def _first_line(snapshot: Snapshot) -> str:
     address = f"**{link(snapshot.url)}**" if snapshot.phase in SERVING and is_address(snapshot.url) else ""
-    commit = f"commit {code(snapshot.commit[:12])}" if snapshot.commit else ""
+    commit = f"{'commit' if address else 'Commit'} {code(snapshot.commit[:12])}" if snapshot.commit else ""
     return " · ".join(part for part in (address, commit) if part)
 
 

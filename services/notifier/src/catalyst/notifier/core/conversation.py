@@ -13,6 +13,9 @@ from catalyst.model.snapshot import Snapshot
 
 GRANTED_BUT_REFUSED: Final = frozenset({"UnsafeQuota", "UnsafeEgress", "HostTaken", "InvalidHost"})
 """Reasons of `Accepted=False` that env-controller only finds after it has found the repository granted."""
+ON_ITS_WAY: Final = frozenset(
+    {Phase.PENDING, Phase.PROVISIONING, Phase.PROVISIONED, Phase.BUILDING, Phase.DEPLOYING, Phase.TERMINATING}
+)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -43,6 +46,11 @@ class Conversation:
     def alive(self) -> tuple[Snapshot, ...]:
         """Those that are not gone."""
         return tuple(snapshot for snapshot in self.snapshots if snapshot.phase != Phase.GONE)
+
+    @property
+    def is_on_its_way(self) -> bool:
+        """Whether more is about to happen by itself in each of its environments that is not gone."""
+        return bool(self.alive) and all(snapshot.phase in ON_ITS_WAY for snapshot in self.alive)
 
 
 def key_of(snapshot: Snapshot) -> PullRequestKey | None:

@@ -10,15 +10,18 @@ points of 900 a minute. What exactly makes content it does not say, so each writ
 
 So its own limiter, which locks out for minutes, stays quiet.
 
-A write that must wait is made later with what is true then: a burst costs fewer writes the longer it lasts. Reports
-(deployments, checks) leave a reserve to the comments.
+A write that must wait is made later with what is true then: a burst costs fewer writes the longer it lasts. What
+matters less leaves a reserve to what matters more: deployments and checks to comments, a comment on the way (building,
+deploying) to one that says how it ended.
 """
 
 from dataclasses import dataclass, field
 from typing import Final
 
-RESERVE: Final = 24.0
-"""What reports leave in each bucket for comments."""
+FOR_COMMENTS: Final = 24.0
+"""What deployments and checks leave in each bucket."""
+FOR_OUTCOMES: Final = 12.0
+"""What a comment leaves that is about to change again."""
 
 
 @dataclass(slots=True)
@@ -58,9 +61,8 @@ class Pace:
         self.minute = Bucket(48, 0.5, 48, self.now)
         self.hour = Bucket(300, 0.05, 300, self.now)
 
-    def wait(self, now: float, *, creates: bool, report: bool) -> float:
-        """Seconds until such a write may be made, 0 when it may be made now."""
-        reserve = RESERVE if report else 0.0
+    def wait(self, now: float, *, creates: bool, reserve: float = 0.0) -> float:
+        """Seconds until such a write may be made that leaves `reserve`, 0 when it may be made now."""
         waits = [self.paused_until - now, self.minute.wait(now, reserve=reserve)]
         if creates:
             waits.append(self.hour.wait(now, reserve=reserve))
