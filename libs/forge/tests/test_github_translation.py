@@ -147,7 +147,7 @@ def test_other_refs_are_ignored_with_the_reason(ref: str) -> None:
 
 def test_a_ping_and_what_is_not_used_yet() -> None:
     assert told("ping", {"zen": "x"}) == Ping()
-    assert told("issue_comment", {"action": "created"}) == Ignored("issue_comment events are not used yet")
+    assert told("star", {"action": "created"}) == Ignored("star events are not used yet")
 
 
 def test_a_large_payload_leaves_size_and_digest() -> None:
@@ -166,7 +166,7 @@ def test_a_large_payload_leaves_size_and_digest() -> None:
     [
         ("pull_request", b"{", "body", "expected a JSON object"),
         ("pull_request", b"payload=%7B%7D", "body", "content type to application/json"),
-        ("issue_comment", b"nonsense", "body", "expected a JSON object"),
+        ("star", b"nonsense", "body", "expected a JSON object"),
         ("pull_request", b"[1]", "body", "expected a JSON object, found list"),
         ("pull_request", b'{"x": NaN}', "body", "expected a JSON object"),
         ("pull_request", b'{"x": "\xff"}', "body", "expected a JSON object"),

@@ -62,7 +62,9 @@ def utc_now() -> datetime:
 
 @dataclass
 class Fault:
-    """What goes wrong with requests whose `METHOD /path` matches, `times` often. `status` None: no answer at all."""
+    """What goes wrong with requests whose `METHOD /path` matches, `times` often. `status` None: no answer at all; 0: the
+    right one, late.
+    """
 
     pattern: re.Pattern[str]
     times: int
@@ -503,6 +505,12 @@ class GitHubDouble:
         """
         told = {"message": "Server Error"} if body is None else body
         fault = Fault(re.compile(pattern), times, status, told, dict(headers or {}), delay)
+        self.faults.append(fault)
+        return fault
+
+    def slow(self, pattern: str, seconds: float, *, times: int = 1) -> Fault:
+        """The next `times` matching requests take that much longer, and are answered as they would have been."""
+        fault = Fault(re.compile(pattern), times, 0, None, {}, seconds)
         self.faults.append(fault)
         return fault
 

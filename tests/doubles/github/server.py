@@ -80,11 +80,12 @@ class _Api:
         body = await request.body()
         if fault := github.fault_for(request.method, path):
             await asyncio.sleep(fault.delay)
-            if fault.status is not None:
+            if fault.status is None:
+                github.requests.append((request.method, path, 0))
+                return StreamingResponse(_broken(), headers={"content-length": "1000"})
+            if fault.status:
                 github.requests.append((request.method, path, fault.status))
                 return _json(fault.status, fault.body, fault.headers)
-            github.requests.append((request.method, path, 0))
-            return StreamingResponse(_broken(), headers={"content-length": "1000"})
         with github.lock:
             response = self._respond(request, path, body)
         github.requests.append((request.method, path, response.status_code))

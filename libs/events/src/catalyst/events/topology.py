@@ -120,7 +120,7 @@ WEBHOOK_INGEST: Final = Consumer(
     service="webhook-ingest",
     filters=("scm.*.*.*.comment.*",),
     backoff=(20.0, 20.0, 60.0, 300.0),
-    max_deliver=15,  # about an hour of a forge that does not answer; an older command would surprise
+    max_deliver=20,  # about an hour of a forge that does not answer; an older command would surprise
     max_ack_pending=16,
 )
 ENV_CONTROLLER_SCM: Final = Consumer(

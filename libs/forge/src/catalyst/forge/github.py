@@ -1,10 +1,12 @@
-"""GitHub's webhooks: HMAC-SHA256 over the raw body, and what pull requests and pushes say in our words.
+"""GitHub's webhooks: HMAC-SHA256 over the raw body, and what they say in our words.
 
 | `X-GitHub-Event` | becomes |
 |---|---|
 | `pull_request` | `PullRequestChanged` |
 | `push` to a branch | `BranchPushed` |
 | `push` of a tag or another ref | `Ignored` |
+| `issue_comment`, new, on a pull request, `/catalyst …` | `CommentWritten` |
+| any other `issue_comment` | `Ignored` |
 | `ping` | `Ping` |
 | anything else | `Ignored`, once its body is known to be a JSON object |
 
@@ -22,6 +24,7 @@ from pydantic import ValidationError
 from catalyst.events.catalogue import (
     Base,
     BranchPushed,
+    CommentWritten,
     Data,
     Head,
     HeadCommit,
@@ -30,6 +33,7 @@ from catalyst.events.catalogue import (
     ScmData,
 )
 from catalyst.events.payload import carried
+from catalyst.forge import github_comments as comments
 from catalyst.forge import github_payloads as payloads
 from catalyst.forge.errors import BadPayload, BadSignature
 from catalyst.forge.protocol import Delivery, Headers, Ignored, Ping, Translation
@@ -146,12 +150,22 @@ def push(document: dict[str, Any], body: bytes) -> Translation:
     )
 
 
+def issue_comment(document: dict[str, Any], body: bytes) -> Translation:
+    """A command, or why it is none."""
+    told = _read(comments.IssueCommentPayload, document)
+    none = comments.ignored(told)
+    if none is not None:
+        return none
+    return _fact(CommentWritten, {"repository": _repository(told.repository), **comments.written(told, body)})
+
+
 def ping(_document: dict[str, Any], _body: bytes) -> Ping:
     """GitHub sends it when a hook is made."""
     return Ping()
 
 
 TRANSLATORS: Mapping[str, Callable[[dict[str, Any], bytes], Translation]] = {
+    "issue_comment": issue_comment,
     "ping": ping,
     "pull_request": pull_request,
     "push": push,

@@ -1,17 +1,21 @@
 """The settings of webhook-ingest, read once and frozen."""
 
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, SecretStr, model_validator
 
+from catalyst.forge import ForgeSettings
 from catalyst.service import ServiceSettings, secrets_in
 
 _EXPECTED = "expected the webhook's secrets, one a line (several while one is rotated)"
 
 
-class Settings(ServiceSettings):
-    """Secrets come from a file or from a variable, not from both; without one the service does not start."""
+class Settings(ForgeSettings, ServiceSettings):
+    """Secrets come from a file or from a variable, not from both; without one the service does not start.
+
+    Without a sign-in at the forge it only receives: nobody's commands are obeyed, and no lost webhook is found.
+    """
 
     nats_url: str = Field(min_length=1, description="address of the NATS servers, such as nats://nats:4222")
     nats_seed_file: Path | None = Field(
@@ -28,6 +32,14 @@ class Settings(ServiceSettings):
         description="address on which webhooks are received",
     )
     http_port: int = Field(default=8080, ge=0, le=65535, description="port of /webhooks/github; 0 takes a free one")
+
+    sweep_seconds: float = Field(
+        default=120.0, gt=0, description="seconds between two rounds of asking the forge for lost webhooks"
+    )
+    sweep_repositories: tuple[Annotated[str, Field(pattern=r"^[^/\s]+/[^/\s]+$")], ...] = Field(
+        default=(),
+        description="the repositories to ask about, a JSON list of owner/name; without: all that the App was given",
+    )
 
     @model_validator(mode="after")
     def _some_secret(self) -> Self:

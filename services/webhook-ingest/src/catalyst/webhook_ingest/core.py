@@ -21,7 +21,7 @@ from typing import Final, Literal
 
 import orjson
 
-from catalyst.events.catalogue import BranchPushed, CommandGiven, PullRequestChanged, ScmData
+from catalyst.events.catalogue import BranchPushed, CommandGiven, CommentWritten, PullRequestChanged, ScmData
 from catalyst.events.event import Event, scm_event
 from catalyst.forge.errors import BadPayload, BadSignature
 from catalyst.forge.protocol import Delivery, Forge, Headers, Ignored, Ping
@@ -106,7 +106,9 @@ def too_slow(seconds: float) -> Answer:
 
 def _who(fact: ScmData) -> str:
     match fact:
-        case PullRequestChanged(sender=who) | BranchPushed(sender=who) | CommandGiven(author=who):
+        case PullRequestChanged(sender=who) | BranchPushed(sender=who):
+            return who
+        case CommentWritten(author=who) | CommandGiven(author=who):
             return who
     raise TypeError(f"{type(fact).__name__}: expected a fact of the catalogue")
 
