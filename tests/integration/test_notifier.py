@@ -66,6 +66,21 @@ async def test_one_comment_follows_the_stages_and_each_within_two_seconds(on: Te
     assert on.writes("/comments").count(f"POST /repos/acme/shop/issues/{pull.number}/comments") == 1
 
 
+async def test_a_forge_that_takes_its_time_is_told_within_two_seconds(on: Telling, record_property: Record) -> None:
+    on.notifier()
+    pull = on.pull_request()
+    await on.say(at(pull, Phase.PROVISIONING, 1))
+    await told(on, pull, "Environment being prepared")
+    on.github.fail(r".*", times=100_000, status=0, delay=0.3)
+    delays = []
+    for version, (phase, words) in enumerate([(Phase.BUILDING, "building"), (Phase.READY, "ready")], 2):
+        await asyncio.sleep(3)
+        await on.say(at(pull, phase, version))
+        delays.append(await told(on, pull, f"Environment {words}", within=5))
+    record_property("seconds from news to edit", [round(delay, 2) for delay in delays])
+    assert max(delays) <= 2.0, delays
+
+
 async def test_deployment_and_check_stand_beside_it(on: Telling) -> None:
     on.notifier()
     pull = on.pull_request()

@@ -70,7 +70,7 @@ def test_an_unknown_reason_gets_the_general_advice() -> None:
 @pytest.mark.parametrize(
     ("held", "says"),
     [
-        (fork(), ("from a fork", "/catalyst approve", "0123456789ab", "the next push needs another")),
+        (fork(), ("from a fork", "/catalyst approve 0123456789ab", "the next push needs another")),
         (
             snapshot(Phase.WAITING, conditions=(ACCEPTED, condition("Approved", False, "Draft"))),
             ("draft is ready for review", "/catalyst deploy"),

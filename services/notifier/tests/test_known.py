@@ -55,7 +55,7 @@ def test_line_ends_make_no_difference() -> None:
         ("deploy", "rocket", "Deploying"),
         ("stop", "+1", "being removed"),
         ("approve", "+1", "aaaaaaaaaaaa"),
-        ("wake", "confused", "does not exist yet"),
+        ("wake", "confused", "cannot be done"),
     ],
 )
 def test_each_command_is_answered(name: str, reaction: str, says: str) -> None:
@@ -70,9 +70,17 @@ def test_each_command_is_answered(name: str, reaction: str, says: str) -> None:
 
 
 def test_an_approval_without_a_commit_is_not_taken_for_one() -> None:
-    given = command(head_sha=None).data
+    for given in (command(head_sha=None).data, command(command="help", arguments=("approve", "1234567")).data):
+        assert isinstance(given, CommandGiven)
+        assert answer(given).reaction == "confused"
+
+
+def test_what_is_no_command_is_said_and_calls_nobody() -> None:
+    given = command(command="help", arguments=("please", "@acme/admins", "<img>")).data
     assert isinstance(given, CommandGiven)
-    assert answer(given).reaction == "confused"
+    page = shown(answer(given).body)
+    assert "/catalyst please @acme/admins <img>" in page.code
+    assert "@" not in page.text
 
 
 def test_an_answer_is_found_again_by_its_own_command_only() -> None:

@@ -15,12 +15,10 @@ HELP: Final = """\
 |---|---|
 | `/catalyst deploy` | makes the environment, also of a draft; after a failure, tries the same commit again |
 | `/catalyst stop` | removes the environment; a push or `/catalyst deploy` brings it back |
-| `/catalyst approve` | allows one commit of a fork to be built and run; the next push needs another approval |
+| `/catalyst approve SHA` | allows this commit of a fork to be built and run; the next push needs another approval |
 | `/catalyst help` | shows this |
 
 Whoever may write in this repository may give them."""
-
-_LATER: Final = frozenset({"sleep", "wake", "extend"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +40,13 @@ def answer(command: CommandGiven) -> Answer:
 def _said(command: CommandGiven) -> tuple[Reaction, str]:
     head = code(command.head_sha[:12]) if command.head_sha else "the newest commit"
     match command.command:
+        case "help" if command.arguments[:1] == ("approve",):
+            return "confused", (
+                "This approves nothing: the commit it names is not the newest one, or it names none and the pull "
+                "request changed in the meantime. Look at the newest commit and name it: `/catalyst approve SHA`."
+            )
+        case "help" if command.arguments:
+            return "confused", f"{code('/catalyst ' + ' '.join(command.arguments))} is no command.\n\n{HELP}"
         case "help":
             return "+1", HELP
         case "deploy":
@@ -50,9 +55,5 @@ def _said(command: CommandGiven) -> tuple[Reaction, str]:
             return "+1", "The environment is being removed. A push or `/catalyst deploy` brings it back."
         case "approve" if command.head_sha:
             return "+1", f"{head} is approved by {code(command.author)}. The next push needs another approval."
-        case "approve":
-            return "confused", "An approval is for one commit, and this one names none. Give the command once more."
-        case later if later in _LATER:
-            return "confused", f"{code('/catalyst ' + later)} does not exist yet.\n\n{HELP}"
-        case unknown:
-            return "confused", f"{code('/catalyst ' + unknown)} is no command.\n\n{HELP}"
+        case other:
+            return "confused", f"{code('/catalyst ' + other)} cannot be done (yet).\n\n{HELP}"

@@ -90,13 +90,14 @@ def waits_for(snapshot: Snapshot) -> str:
     held = next((c for c in snapshot.conditions if c.type == "Approved" and c.status == "False"), None)
     if held is None or snapshot.phase in progress.GOING:
         return ""
-    head = code((snapshot.source.commit or "")[:12])
+    head = (snapshot.source.commit or "")[:12]
     if held.reason == "Draft":
         return "It waits until this draft is ready for review. `/catalyst deploy` starts it before that."
     if held.reason == "Fork":
+        approve = code(f"/catalyst approve {head}".strip())
         return (
-            f"It comes from a fork, so nothing is built before somebody with write access has looked at {head} and "
-            "comments `/catalyst approve`. The approval is for this commit only; the next push needs another."
+            "It comes from a fork, so nothing is built before somebody with write access has looked at "
+            f"{code(head)} and comments {approve}. The approval is for this commit only; the next push needs another."
         )
     return f"It is held ({code(held.reason)}): {inline(held.message)}"
 
