@@ -35,6 +35,8 @@ from catalyst.env_controller import __main__ as env_controller
 from catalyst.env_controller.config import Settings as ControllerSettings
 from catalyst.events.errors import Unpublished
 from catalyst.kube.errors import Unavailable
+from catalyst.notifier import __main__ as notifier
+from catalyst.notifier.config import Settings as NotifierSettings
 from catalyst.service.run import run
 from catalyst.webhook_ingest import __main__ as webhook_ingest
 from catalyst.webhook_ingest.config import Settings as IngestSettings
@@ -101,6 +103,7 @@ def release_file(log: Path) -> Path:
 SERVICES: Mapping[str, tuple[Any, Any]] = {
     "webhook-ingest": (IngestSettings, webhook_ingest.main),
     "env-controller": (ControllerSettings, env_controller.main),
+    "notifier": (NotifierSettings, notifier.main),
 }
 
 

@@ -138,7 +138,23 @@ async def test_dns_proxy_answers_about_routes_and_nothing_else(session_of: Any) 
         assert not await session.try_(f"$JS.API.DIRECT.GET.{stream}", b'{"seq": 1}')
 
 
-@pytest.mark.parametrize("user", ["webhook-ingest", "env-controller", "builder", "dns-proxy"])
+async def test_notifier_states_no_facts_and_holds_its_own_lock_only(session_of: Any) -> None:
+    session = await session_of("notifier")
+    for event in examples().values():
+        assert not await session.publish(event), event.subject
+    assert await session.try_("dead.notifier", b"{}")
+    assert await session.try_("lock.notifier", b"me")
+    assert not await session.try_("lock.dns-proxy", b"me")
+    assert await session.try_("$JS.API.DIRECT.GET.STATE", b'{"seq": 1}')
+    assert not await session.try_("$JS.API.DIRECT.GET.SCM", b'{"seq": 1}')
+    pull = json.dumps({"batch": 1, "no_wait": True}).encode()
+    for stream in (SCM, EVENTS):
+        answer = await session.answer(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.notifier", pull)
+        assert answer.headers["Status"] == "404"
+        assert not await session.try_(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.env-controller", pull)
+
+
+@pytest.mark.parametrize("user", ["webhook-ingest", "env-controller", "builder", "dns-proxy", "notifier"])
 @pytest.mark.parametrize("stream", ["SCM", "EVENTS", "STATE", "AUDIT", "DEAD", "LOCKS"])
 async def test_no_service_can_make_history_disappear(user: str, stream: str, session_of: Any) -> None:
     session = await session_of(user)
@@ -185,8 +201,13 @@ async def test_audit_cannot_be_thinned_out_even_by_the_operator(session_of: Any,
 def test_the_users_in_full() -> None:
     """The whole table, so that a widened right is seen in a review."""
     found = {user.name: user for user in users()}
-    assert set(found) == {"operator", "webhook-ingest", "env-controller", "builder", "dns-proxy"}
-    assert found["webhook-ingest"].publish == ("scm.>",)
+    assert set(found) == {"operator", "webhook-ingest", "env-controller", "builder", "dns-proxy", "notifier"}
+    assert found["webhook-ingest"].publish == (
+        "scm.>",
+        "dead.webhook-ingest",
+        "$JS.API.CONSUMER.MSG.NEXT.SCM.webhook-ingest",
+        "$JS.ACK.SCM.webhook-ingest.>",
+    )
     assert found["webhook-ingest"].subscribe == ("_INBOX_webhook-ingest.>",)
     assert found["env-controller"].subscribe == ("_INBOX_env-controller.>",)
     assert found["env-controller"].publish == (
@@ -222,6 +243,18 @@ def test_the_users_in_full() -> None:
         "lock.dns-proxy",
         "$JS.API.CONSUMER.MSG.NEXT.EVENTS.dns-proxy",
         "$JS.ACK.EVENTS.dns-proxy.>",
+        "$JS.API.DIRECT.GET.STATE",
+        "$JS.API.STREAM.INFO.STATE",
+        "$JS.API.DIRECT.GET.LOCKS",
+        "$JS.API.STREAM.INFO.LOCKS",
+    )
+    assert found["notifier"].publish == (
+        "dead.notifier",
+        "lock.notifier",
+        "$JS.API.CONSUMER.MSG.NEXT.EVENTS.notifier",
+        "$JS.ACK.EVENTS.notifier.>",
+        "$JS.API.CONSUMER.MSG.NEXT.SCM.notifier",
+        "$JS.ACK.SCM.notifier.>",
         "$JS.API.DIRECT.GET.STATE",
         "$JS.API.STREAM.INFO.STATE",
         "$JS.API.DIRECT.GET.LOCKS",

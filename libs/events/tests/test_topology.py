@@ -26,6 +26,8 @@ from catalyst.events.topology import (
     ENV_CONTROLLER_SCM,
     EVENTS,
     KEPT,
+    NOTIFIER_EVENTS,
+    NOTIFIER_SCM,
     SCM,
     STATE,
     WEBHOOK_INGEST,
@@ -48,12 +50,14 @@ async def test_applied_once_made_twice_kept(bare_server: Any, operator: Client) 
         "create stream STATE",
         "create stream AUDIT",
         "create stream DEAD",
-        "create consumer SCM/webhook-ingest",
         "create stream LOCKS",
+        "create consumer SCM/webhook-ingest",
         "create consumer SCM/env-controller",
         "create consumer EVENTS/env-controller",
         "create consumer EVENTS/builder",
         "create consumer EVENTS/dns-proxy",
+        "create consumer EVENTS/notifier",
+        "create consumer SCM/notifier",
     ]
     assert {change.action for change in await apply(jetstream, budget=SMALL)} == {"keep"}
 
@@ -111,9 +115,8 @@ async def test_state_keeps_the_last_snapshot_of_each(server: Any, operator: Clie
 
 
 def test_only_consumers_of_services_that_exist_are_made() -> None:
-    assert consumers() == (WEBHOOK_INGEST, ENV_CONTROLLER_SCM, ENV_CONTROLLER_EVENTS, BUILDER, DNS_PROXY)
-    assert NOTIFIER not in consumers()
-    assert NOTIFIER in consumers(["notifier"])
+    assert consumers() == CONSUMERS
+    assert consumers(["notifier"]) == (NOTIFIER_EVENTS, NOTIFIER_SCM)
 
 
 def test_keys_are_private_and_stay(tmp_path: Path) -> None:
@@ -149,7 +152,7 @@ def test_the_configuration_holds_public_keys_only(tmp_path: Path) -> None:
 
 def test_the_tool(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["keys", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == f"4 seeds and users.json in {tmp_path}\n"
+    assert capsys.readouterr().out == f"5 seeds and users.json in {tmp_path}\n"
     assert main(["server-config", "--store", "s", "--keys", str(tmp_path / "users.json")]) == 0
     assert json.loads(capsys.readouterr().out)["port"] == 4222
     assert main(["apply", "--url", "nats://127.0.0.1:1"]) == 2

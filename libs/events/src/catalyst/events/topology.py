@@ -146,12 +146,23 @@ BUILDER: Final = Consumer(
 DNS_PROXY: Final = Consumer(
     stream=EVENTS, name="dns-proxy", service="dns-proxy", filters=("env.*.*.*.environment.changed",)
 )
-NOTIFIER: Final = Consumer(
+NOTIFIER_EVENTS: Final = Consumer(
     stream=EVENTS, name="notifier", service="notifier", filters=("env.*.*.*.environment.changed",)
 )
+NOTIFIER_SCM: Final = Consumer(
+    stream=SCM, name="notifier", service="notifier", filters=("scm.*.*.*.command.*",), unhurried=True
+)
 
-CONSUMERS: Final = (WEBHOOK_INGEST, ENV_CONTROLLER_SCM, ENV_CONTROLLER_EVENTS, BUILDER, DNS_PROXY, NOTIFIER)
-SERVICES: Final = ("webhook-ingest", "env-controller", "builder", "dns-proxy")
+CONSUMERS: Final = (
+    WEBHOOK_INGEST,
+    ENV_CONTROLLER_SCM,
+    ENV_CONTROLLER_EVENTS,
+    BUILDER,
+    DNS_PROXY,
+    NOTIFIER_EVENTS,
+    NOTIFIER_SCM,
+)
+SERVICES: Final = ("webhook-ingest", "env-controller", "builder", "dns-proxy", "notifier")
 """The services that exist. Only their consumers are made: one that nobody reads would only grow."""
 
 

@@ -6,6 +6,7 @@
 | env-controller | `environment.changed`, `build.requested`, `audit.>`, own `dead.` | SCM, EVENTS | SCM, EVENTS, STATE |
 | builder | `build.finished`, `build.cleaned`, own `dead.` | EVENTS | STATE |
 | dns-proxy | `route.changed`, `lock.dns-proxy`, own `dead.` | EVENTS | STATE, LOCKS |
+| notifier | `lock.notifier`, own `dead.` | SCM (commands), EVENTS | STATE, LOCKS |
 | operator | nothing but requests to the server | – | everything; applies the topology |
 
 An event is a hint, never authority, but a service cannot even hint at what another one says. No user may delete a
@@ -32,9 +33,14 @@ from catalyst.events.topology import DEAD, EVENTS, LOCKS, SCM, SERVICES, STATE, 
 
 OPERATOR: Final = "operator"
 
-READS: Final = {"env-controller": (SCM, EVENTS, STATE), "builder": (STATE,), "dns-proxy": (STATE, LOCKS)}
+READS: Final = {
+    "env-controller": (SCM, EVENTS, STATE),
+    "builder": (STATE,),
+    "dns-proxy": (STATE, LOCKS),
+    "notifier": (STATE, LOCKS),
+}
 """The streams whose stored messages a service asks for."""
-LOCKED: Final = ("dns-proxy",)
+LOCKED: Final = ("dns-proxy", "notifier")
 """The services whose replicas elect one by a lock on the bus, because they have no rights in the cluster."""
 
 

@@ -1,0 +1,1 @@
+"""notifier: the only writer to the forge."""

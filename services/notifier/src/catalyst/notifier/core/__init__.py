@@ -1,0 +1,1 @@
+"""What a pull request should be told, decided with values. Nothing here waits, reads or writes."""

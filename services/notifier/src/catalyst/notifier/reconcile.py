@@ -1,0 +1,365 @@
+"""The loop: news, a start or a timer name a pull request; all about it is looked at, and what differs is written.
+
+    news, STATE ──▶ mirror ──▶ queue of keys ──▶ reconcile(key): conversation → text and reports → what differs ──▶ desk
+                                  ▲                                                                          │
+                                  └── a moment later (joined) · when the limits allow · after an outage ─────┘
+
+A pull request is told at most once a second, and a key that had to wait is told what is true when its turn comes: a
+burst of news costs a few writes. Nothing is remembered across a restart; the forge is asked.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import structlog
+from opentelemetry import metrics
+
+from catalyst.events.catalogue import EnvironmentChanged
+from catalyst.events.errors import BusError, Reject
+from catalyst.events.locks import LostLock
+from catalyst.events.stored import Stored
+from catalyst.forge.errors import ForgeError, ForgeUnavailable, NotThere, RateLimited
+from catalyst.kube.queue import BULK, INTERACTIVE, Backoff, Queue
+from catalyst.model.clock import Clock
+from catalyst.model.names import Identity
+from catalyst.model.points import Points, no_points
+from catalyst.model.snapshot import Snapshot
+from catalyst.notifier.core import reports
+from catalyst.notifier.core.comment import Style, render
+from catalyst.notifier.core.conversation import Conversation, PullRequestKey, conversation, key_of, newest
+from catalyst.notifier.core.known import Known, KnownComment, KnownReport, is_needed, ours, same_text
+from catalyst.notifier.core.reports import CheckReport, DeploymentReport
+from catalyst.notifier.effects import Desk, NotNow, States
+
+JOINED: Final = 0.1
+"""Seconds that the first news waits for those which come along with it."""
+SPACING: Final = 1.0
+"""Seconds between two tellings of one pull request."""
+HEAD_START: Final = 0.4
+"""Seconds that reports get before the comment is written. When they are done first, a comment that is right says that
+everything is."""
+SETTLED: Final = timedelta(minutes=2)
+"""A comment that is right, of a snapshot older than this: its reports were made when it was written."""
+REMEMBERED: Final = timedelta(days=3)
+"""A pull request whose environments are all gone for longer is not looked at any more."""
+
+PASSING: Final = (ForgeUnavailable, RateLimited)
+"""What goes over by itself; every other `ForgeError` stays until somebody changes something."""
+
+log = structlog.get_logger()
+
+
+class Notifier:
+    """All pull requests that there is something to tell in."""
+
+    def __init__(
+        self,
+        desks: Mapping[str, Desk],
+        states: States,
+        *,
+        style: Style,
+        now: Clock,
+        points: Points = no_points,
+    ) -> None:
+        self._desks = desks
+        self._states = states
+        self._style = style
+        self._now = now
+        self._points = points
+        self._snapshots: dict[Identity, Snapshot] = {}
+        self._seen: dict[Identity, datetime] = {}
+        self._members: defaultdict[PullRequestKey, set[Identity]] = defaultdict(set)
+        self._known: dict[PullRequestKey, Known] = {}
+        self._told_at: dict[PullRequestKey, float] = {}
+        self._heard_at: dict[PullRequestKey, float] = {}
+        """When the first news came that the comment does not tell yet."""
+        self._delay = metrics.get_meter("catalyst.notifier").create_histogram("catalyst_comment_delay_seconds", "s")
+        self.queue: Queue[PullRequestKey] = self._new_queue()
+        self.begun = asyncio.Event()
+
+    def _new_queue(self) -> Queue[PullRequestKey]:
+        # An outage of the forge: each key after 1, 2, 4 … 15 s, all keys together twice a second.
+        return Queue(backoff=Backoff(base=1.0, cap=15.0, rate=2.0, burst=10), on_error=_failed)
+
+    # What comes in
+
+    def news(self, snapshot: Snapshot, at: datetime) -> None:
+        """A snapshot as published `at`; one that is not new changes nothing."""
+        key = key_of(snapshot)
+        if key is not None:
+            self._heard_at.setdefault(key, asyncio.get_running_loop().time())
+        self._take(snapshot, at, priority=INTERACTIVE)
+
+    def knows(self, key: PullRequestKey) -> bool:
+        """Whether there is, or was, something to tell in this pull request."""
+        return bool(self._members.get(key))
+
+    def _take(self, snapshot: Snapshot, at: datetime, *, priority: int) -> None:
+        identity = snapshot.key
+        before = self._snapshots.get(identity)
+        after = newest(before, snapshot) if before else snapshot
+        if after == before:
+            return
+        self._snapshots[identity], self._seen[identity] = after, at
+        old, new = key_of(before) if before else None, key_of(after)
+        if old is not None and old != new:
+            self._members[old].discard(identity)
+        if new is not None:
+            self._members[new].add(identity)
+            self._enqueue(new, priority)
+
+    def _enqueue(self, key: PullRequestKey, priority: int) -> None:
+        told = self._told_at.get(key)
+        rest = told + SPACING - asyncio.get_running_loop().time() if told is not None else 0.0
+        self.queue.add(key, after=max(JOINED, rest), priority=priority)
+
+    # Leading
+
+    async def lead(self, *, workers: int, resync_seconds: float) -> None:
+        """Reads STATE, then works until cancelled. What a former lead knew is forgotten."""
+        self._known.clear()
+        self.queue = self._new_queue()
+        while not await self._read_states():  # noqa: ASYNC110 (NATS is asked: nobody tells when it answers again)
+            await asyncio.sleep(1.0)
+        for key in self._worth_a_look():
+            self.queue.add(key, priority=BULK)
+        self.begun.set()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.queue.run(self.reconcile, workers))
+                group.create_task(self._resync(resync_seconds))
+        finally:
+            self.begun.clear()
+
+    async def _resync(self, seconds: float) -> None:
+        """Looks at everything again: for news that were lost, and for a comment that somebody deleted."""
+        while True:
+            await asyncio.sleep(seconds)
+            if not await self._read_states():
+                continue
+            worth = self._worth_a_look()
+            for key in tuple(self._known):
+                if key not in worth:
+                    del self._known[key]
+                    self._told_at.pop(key, None)
+            for key in worth:
+                self._known.setdefault(key, Known()).look_again()
+                self.queue.add(key, priority=BULK)
+
+    async def _read_states(self) -> bool:
+        """Whether all of STATE was read."""
+        try:
+            async for stored in self._states.states():
+                self._take_stored(stored)
+        except BusError as error:
+            log.warning("STATE not read", reason=error.reason)
+            return False
+        return True
+
+    def _take_stored(self, stored: Stored) -> None:
+        try:
+            data = stored.event().data
+        except Reject as error:
+            log.warning("snapshot cannot be read", subject=stored.subject, reason=error.reason)
+            return
+        if isinstance(data, EnvironmentChanged):
+            self._take(data.snapshot, stored.time, priority=BULK)
+
+    def _worth_a_look(self) -> set[PullRequestKey]:
+        """Those with an environment that lives, or that went lately."""
+        since = self._now() - REMEMBERED
+        return {
+            key
+            for key, members in self._members.items()
+            if any(self._snapshots[each].phase != "Gone" or self._seen[each] > since for each in members)
+        }
+
+    # One pull request
+
+    async def reconcile(self, key: PullRequestKey) -> None:
+        """Makes comment, deployments and checks what they should be. Raises `ForgeUnavailable`: again with backoff."""
+        desk = self._desks.get(key.forge)
+        told = conversation(key, (self._snapshots[each] for each in self._members.get(key, ())))
+        if desk is None or not told.snapshots:
+            return
+        self._told_at[key] = asyncio.get_running_loop().time()
+        known = self._known.setdefault(key, Known())
+        text = render(told, self._style)
+        try:
+            if known.comment is None:
+                known.comment = ours(await desk.comments(key), await desk.login())
+                self._assume_reported(told, known, text)
+        except (NotNow, ForgeError) as error:
+            self._after(key, [error])
+            return
+        reporting = asyncio.create_task(self._report(desk, told, known))
+        try:
+            await asyncio.wait({reporting}, timeout=HEAD_START)
+            heard = self._heard_at.pop(key, None)
+            errors = await _caught(self._comment(desk, told, known, text))
+            if heard is not None and errors:
+                self._heard_at.setdefault(key, heard)
+            elif heard is not None:
+                self._delay.record(asyncio.get_running_loop().time() - heard)
+            errors += await reporting
+        finally:
+            reporting.cancel()
+            await asyncio.wait({reporting})
+        self._after(key, errors)
+
+    def _after(self, key: PullRequestKey, errors: list[Exception]) -> None:
+        """What follows from what went wrong: later by the limits, by backoff, or not before the next news or timer."""
+        waits = [error.after for error in errors if isinstance(error, NotNow)]
+        waits += [error.retry_after for error in errors if isinstance(error, RateLimited)]
+        for error in errors:
+            if isinstance(error, RateLimited):
+                log.warning("the forge wants to be left alone", key=str(key), seconds=error.retry_after)
+            elif isinstance(error, ForgeError) and not isinstance(error, PASSING):
+                log.error(
+                    "the forge refuses", key=str(key), asked=error.asked, reason=error.reason, remedy=error.remedy
+                )
+        if waits:
+            self.queue.add(key, after=min(waits), priority=INTERACTIVE)
+        unavailable = next((error for error in errors if isinstance(error, ForgeUnavailable)), None)
+        if unavailable is not None:
+            raise unavailable
+
+    # The comment
+
+    async def _comment(self, desk: Desk, told: Conversation, known: Known, text: str) -> None:
+        comment = known.comment
+        if comment is None or (comment.id is None and not is_needed(told, comment)):
+            return
+        if comment.id is not None and not same_text(comment.body, text):
+            try:
+                await desk.update_comment(told.key, comment.id, text, passing=told.is_on_its_way)
+            except NotThere:
+                # Deleted by somebody: look whether there is another, else write it anew.
+                found = ours(await desk.comments(told.key), await desk.login())
+                if found.id == comment.id:
+                    raise  # it is there, but not for us: a permission is missing
+                known.comment = comment = found
+                if comment.id is not None:
+                    raise NotNow(SPACING) from None
+            else:
+                known.comment = comment = KnownComment(comment.id, text, comment.extra)
+                await self._points("notifier.comment-updated")
+        if comment.id is None:
+            await self._create(desk, told, known, text)
+            return
+        for double in comment.extra:
+            await desk.delete_comment(told.key, double)
+        known.comment = KnownComment(comment.id, text)
+
+    async def _create(self, desk: Desk, told: Conversation, known: Known, text: str) -> None:
+        await self._points("notifier.before-comment")
+        try:
+            created = await desk.create_comment(told.key, text)
+        except ForgeUnavailable:
+            known.comment = None  # it may be there all the same: look before the next try
+            raise
+        await self._points("notifier.comment-created")
+        known.comment = KnownComment(created.id, text)
+
+    # Deployments and checks
+
+    def _assume_reported(self, told: Conversation, known: Known, text: str) -> None:
+        if known.comment is None or not same_text(known.comment.body, text):
+            return
+        for snapshot in told.snapshots:
+            if self._now() - self._seen[snapshot.key] < SETTLED:
+                continue
+            deployment, check = reports.deployment(snapshot), reports.check(snapshot)
+            if deployment is not None:
+                known.deployments.setdefault((deployment.environment, deployment.sha), KnownReport(None, deployment))
+            if check is not None:
+                known.checks.setdefault((check.name, check.sha), KnownReport(None, check))
+
+    async def _report(self, desk: Desk, told: Conversation, known: Known) -> list[Exception]:
+        """Deployments and checks of every environment, side by side; what went wrong is returned."""
+        work: list[Awaitable[list[Exception]]] = []
+        for snapshot in told.snapshots:
+            deployment, check = reports.deployment(snapshot), reports.check(snapshot)
+            if deployment is not None and deployment not in known.refused:
+                work.append(_reported(known, deployment, self._deployment(desk, told.key, known, deployment)))
+            if check is not None and check not in known.refused:
+                work.append(_reported(known, check, self._check(desk, told.key, known, check)))
+        return [error for errors in await asyncio.gather(*work) for error in errors]
+
+    async def _deployment(self, desk: Desk, key: PullRequestKey, known: Known, report: DeploymentReport) -> None:
+        slot = (report.environment, report.sha)
+        have = known.deployments.get(slot, KnownReport())
+        if have.said != report:
+            number = have.id
+            if number is None:
+                found = await desk.find_deployment(key, report)
+                number = found.id if found else None
+            if number is None and not report.ends:
+                number = (await desk.create_deployment(key, report)).id
+            if number is not None:
+                known.deployments[slot] = KnownReport(number, have.said)
+                await desk.create_status(key, number, report)
+            known.deployments[slot] = KnownReport(number, report)
+        if report.state == "success" or report.ends:
+            await self._end_older(desk, key, known, report)
+
+    async def _end_older(self, desk: Desk, key: PullRequestKey, known: Known, report: DeploymentReport) -> None:
+        """The deployments of former commits to the same environment are over."""
+        for (environment, sha), have in tuple(known.deployments.items()):
+            if environment != report.environment or sha == report.sha or not isinstance(have.said, DeploymentReport):
+                continue
+            if not have.said.ends:
+                ended = DeploymentReport(sha, environment, "inactive", None, "Replaced by a newer commit")
+                await self._deployment(desk, key, known, ended)
+            del known.deployments[environment, sha]
+
+    async def _check(self, desk: Desk, key: PullRequestKey, known: Known, report: CheckReport) -> None:
+        slot = (report.name, report.sha)
+        have = known.checks.get(slot)
+        if have is not None and (have.said == report or (report.ends and _completed(have))):
+            return
+        number = have.id if have else None
+        if number is None:
+            found = await desk.find_check(key, report)
+            number = found.id if found else None
+            if report.ends and (found is None or found.status == "completed"):
+                known.checks[slot] = KnownReport(number, report)
+                return
+        if number is None:
+            number = (await desk.create_check(key, report)).id
+        else:
+            await desk.update_check(key, number, report)
+        known.checks[slot] = KnownReport(number, report)
+
+
+def _completed(have: KnownReport) -> bool:
+    return isinstance(have.said, CheckReport) and have.said.status == "completed"
+
+
+async def _caught(work: Awaitable[Any]) -> list[Exception]:
+    """What kept the work from being done: the forge, or its limits."""
+    try:
+        await work
+    except (NotNow, ForgeError) as error:
+        return [error]
+    return []
+
+
+async def _reported(known: Known, report: DeploymentReport | CheckReport, work: Awaitable[None]) -> list[Exception]:
+    """As `_caught`; and what the forge refuses for good is not asked again and again."""
+    errors = await _caught(work)
+    if any(isinstance(error, ForgeError) and not isinstance(error, PASSING) for error in errors):
+        known.refused.add(report)
+    return errors
+
+
+def _failed(key: object, error: Exception, delay: float) -> None:
+    if isinstance(error, ForgeUnavailable):
+        log.warning("the forge is away", key=str(key), asked=error.asked, reason=error.reason, again_in=round(delay, 1))
+    elif isinstance(error, LostLock):
+        log.info("not told: another leads", key=str(key))
+    else:
+        log.error("pull request not told", key=str(key), again_in=round(delay, 1), exc_info=error)
