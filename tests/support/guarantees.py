@@ -107,7 +107,7 @@ class Scene:
         return before == len(self.effects()) and all(service.part.pid for service in self.services)
 
     async def dead_letters(self) -> int:
-        info = await self.operator.bus._jetstream.stream_info("DEAD")
+        info = await self.operator.bus._client.jetstream().stream_info("DEAD")
         return int(info.state.messages)
 
     def until(self, holds: Callable[[], Any], what: str, *, within: float = 30) -> Awaitable[float]:

@@ -53,7 +53,7 @@ class Operator:
         self.bus = bus
 
     async def consumer(self, stream: str, name: str) -> Any:
-        return await self.bus._jetstream.consumer_info(stream, name)
+        return await self.bus._client.jetstream().consumer_info(stream, name)
 
     async def events(self, stream: str, subject: str) -> list[dict[str, Any]]:
         return [json.loads(stored.data) async for stored in self.bus.replay(stream, subject)]

@@ -27,6 +27,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from catalyst.events import reading, replaying, tracing
+from catalyst.events.acks import Acks
 from catalyst.events.binding import encode
 from catalyst.events.catalogue import DeadLetter
 from catalyst.events.consuming import Consumption, Handler, Received
@@ -73,7 +74,7 @@ class Bus:
     ) -> None:
         self._settings = settings
         self._client = client
-        self._jetstream = client.jetstream(timeout=settings.publish_timeout)
+        self._acks = Acks(client)
         self._name = name
         self._clock = clock
         self._points = points
@@ -144,6 +145,7 @@ class Bus:
                     reconnected_cb=bus._reconnected,
                     closed_cb=closed,
                 )
+                await bus._acks.listen()
         except (TimeoutError, OSError, nats.errors.Error) as exc:
             bus._draining = True
             await client.close()
@@ -287,11 +289,11 @@ class Bus:
         while (left := deadline - loop.time()) > 0:
             try:
                 # Not while disconnected: the client would buffer the message and send it whenever, unobserved.
-                async with asyncio.timeout(left):
-                    await self._up.wait()
+                if not self._up.is_set():
+                    async with asyncio.timeout(left):
+                        await self._up.wait()
                 timeout = min(self._settings.publish_timeout, max(deadline - loop.time(), 0.05))
-                ack = await reading.answered(self._jetstream.publish(subject, body, timeout=timeout, headers=headers))
-                return Published(ack.stream, ack.seq, bool(ack.duplicate))
+                return await self._acks.publish(subject, body, headers, within=timeout)
             except nats.js.errors.APIError as exc:
                 reason = exc.description or str(exc)
                 if exc.err_code in FULL or (exc.code or 0) < 500:

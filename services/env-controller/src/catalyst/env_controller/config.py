@@ -37,8 +37,8 @@ class Settings(ServiceSettings):
     lease_seconds: float = Field(
         default=10.0, gt=0, description="after this long without renewal another replica leads"
     )
-    workers: int = Field(default=6, ge=1, le=64, description="keys reconciled at once")
-    in_flight: int = Field(default=24, ge=1, le=512, description="requests to the API server at once")
+    workers: int = Field(default=16, ge=1, le=64, description="keys reconciled at once")
+    in_flight: int = Field(default=64, ge=1, le=512, description="requests to the API server at once")
     resync_seconds: float = Field(default=600.0, gt=0, description="every key is looked at again this often")
 
     @model_validator(mode="before")
