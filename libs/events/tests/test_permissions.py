@@ -17,7 +17,7 @@ from catalyst.events.binding import encode
 from catalyst.events.event import Event
 from catalyst.events.examples import examples, pull_request, push
 from catalyst.events.topology import EVENTS, SCM
-from catalyst.events.users import READS, service_user, users
+from catalyst.events.users import READS, users
 
 
 @dataclass

@@ -19,10 +19,8 @@ from catalyst.events.examples import changed, pull_request
 from catalyst.events.keys import read_public_keys, write_keys
 from catalyst.events.server import nats_server_config
 from catalyst.events.topology import (
-    BUILDER,
-    DNS_PROXY,
+    CONSUMERS,
     DUPLICATE_WINDOW,
-    ENV_CONTROLLER_EVENTS,
     ENV_CONTROLLER_SCM,
     EVENTS,
     KEPT,
@@ -30,7 +28,6 @@ from catalyst.events.topology import (
     NOTIFIER_SCM,
     SCM,
     STATE,
-    WEBHOOK_INGEST,
     Budget,
     consumers,
 )

@@ -150,7 +150,7 @@ async def test_absence_deletes_nothing(scene: Scene) -> None:
         async with scene.serving():
             await scene.say(snapshot(port=port))
             await scene.tells((HOST, True))
-        jetstream = scene.operator._jetstream
+        jetstream = scene.operator._client.jetstream()
         await jetstream.purge_stream("STATE")
         async with scene.serving():
             await scene.say(snapshot("pr-2", port=port))

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Final
 
 import pytest
 
@@ -26,9 +25,6 @@ from catalyst.local.control_plane import ControlPlane
 from catalyst.local.installation import Installation, install
 from catalyst.local.nats import Nats
 from catalyst.local.process import TAIL_LINES, running
-
-PLAYED: Final = ()
-"""Services of later issues whose part a test plays; each has its own NATS user here, as it will have in production."""
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +55,7 @@ def nats(tmp_path: Path) -> Iterator[Nats]:
 
 @pytest.fixture(scope="session")
 def installation(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    with Nats(tmp_path_factory.mktemp("nats"), services=(*SERVICES, *PLAYED)) as nats:
+    with Nats(tmp_path_factory.mktemp("nats"), services=SERVICES) as nats:
         nats.apply_topology()
         install(control_plane)
         yield Installation(control_plane, nats)

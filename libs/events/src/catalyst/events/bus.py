@@ -254,14 +254,13 @@ class Bus:
         self._refusals.pop(subject.lower(), None)
         timeout = self._settings.publish_timeout
         try:
-            ack = await reading.answered(self._jetstream.publish(subject, body, timeout=timeout, headers=headers))
+            return (await self._acks.publish(subject, body, headers, within=timeout)).sequence
         except nats.js.errors.APIError as exc:
             if exc.err_code == WRONG_LAST_SEQUENCE:
                 return None
             raise Unpublished(f"{subject}: {exc.description}") from exc
         except (TimeoutError, nats.errors.Error) as exc:
             raise Unpublished(f"{subject}: {self._refusals.get(subject.lower(), _explained(exc))}") from exc
-        return ack.seq
 
     async def drain(self) -> None:
         """Stops pulling, finishes what is in flight, sends every answer, and closes the connection."""
