@@ -21,7 +21,8 @@ from catalyst.local.control_plane import AuditLog, ControlPlane
 from catalyst.local.nats import Nats
 from catalyst.model import labels
 
-MANIFESTS: Final = Path(__file__).resolve().parents[4] / "k8s" / "overlays" / "local"
+MANIFESTS: Final = Path(__file__).resolve().parents[4] / "k8s" / "base"
+"""Types, rights and policies, without anything that runs: enough for services that are processes of this machine."""
 SYSTEM_NAMESPACE: Final = "catalyst-system"
 FIELD_MANAGER: Final = "catalyst-local"
 
