@@ -131,7 +131,8 @@ def install(cluster: Cluster) -> None:
     Raises InstallFailed.
     """
     kubectl: list[str | Path] = [cluster.kubectl, "--kubeconfig", cluster.admin_kubeconfig]
-    command = [*kubectl, "apply", "--server-side", "--field-manager", FIELD_MANAGER, "-k", MANIFESTS]
+    command = [*kubectl, "apply", "--server-side", "--force-conflicts"]
+    command += ["--field-manager", FIELD_MANAGER, "-k", MANIFESTS]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise InstallFailed(f"kubectl apply -k {MANIFESTS} failed:\n{done.stderr.strip()}")
@@ -232,8 +233,10 @@ def _wait_for_policies(client: httpx.Client) -> None:
         },
     }
     binding = {"metadata": {"name": name}, "spec": {"policyName": name, "validationActions": ["Deny"]}}
-    checked(client.post(f"{group}/validatingadmissionpolicies", json=policy))
-    checked(client.post(f"{group}/validatingadmissionpolicybindings", json=binding))
+    for plural, made in (("validatingadmissionpolicies", policy), ("validatingadmissionpolicybindings", binding)):
+        answer = client.post(f"{group}/{plural}", json=made)
+        if answer.status_code != httpx.codes.CONFLICT:  # left by an installation that was interrupted
+            checked(answer)
 
     def refused() -> bool:
         probe = {"metadata": {"name": name}}

@@ -87,9 +87,7 @@ def wanted(root: Path = ROOT) -> tuple[ServiceImage, ...]:
     folder = root / "deploy" / "images"
     tools, packages = (folder / "build.lock",), folder / "requirements.lock"
     python = Image("python", ()).key()
-    base = ServiceImage(
-        ("catalyst/base:dev",), "deploy/images/base.Dockerfile", (*tools, packages), python, root
-    )
+    base = ServiceImage(("catalyst/base:dev",), "deploy/images/base.Dockerfile", (*tools, packages), python, root)
     key = base.key()
     services = (
         ServiceImage((f"catalyst/{name}:dev",), f"services/{name}/Dockerfile", tools, key, root) for name in SERVICES
