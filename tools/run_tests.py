@@ -26,7 +26,7 @@ PARTS: dict[str, list[str]] = {
     "integration": ["tests/integration"],
     "stories": ["tests/stories"],
     "faults": ["tests/faults"],
-    "node": ["tests/e2e/test_cluster.py", "tests/e2e/test_cluster_life.py"],
+    "node": ["tests/e2e/test_cluster.py", "tests/e2e/test_platform.py", "tests/e2e/test_cluster_life.py"],
 }
 NO_TESTS_COLLECTED = 5
 

@@ -13,6 +13,7 @@ from catalyst.events.applying import Change, apply
 from catalyst.events.errors import BusError, Unreachable
 from catalyst.events.keys import read_public_keys, write_keys
 from catalyst.events.server import nats_server_config
+from catalyst.events.topology import Budget
 from catalyst.events.users import OPERATOR, inbox_prefix, users
 
 
@@ -26,14 +27,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"{len(public)} seeds and users.json in {options.folder}")
             case "server-config":
                 public_keys = read_public_keys(options.keys) if options.keys else None
-                print(
-                    nats_server_config(
-                        store_dir=options.store, port=options.port, host=options.host, public_keys=public_keys
-                    ),
-                    end="",
+                text = nats_server_config(
+                    store_dir=options.store,
+                    port=options.port,
+                    host=options.host,
+                    http_port=options.http_port,
+                    public_keys=public_keys,
                 )
+                print(text, end="")
             case command:
-                changes = asyncio.run(_topology(options.url, options.seed, dry=command == "check"))
+                budget = Budget(replicas=options.replicas)
+                changes = asyncio.run(_topology(options.url, options.seed, budget, dry=command == "check"))
                 print(*changes, sep="\n")
                 return int(command == "check" and any(change.action != "keep" for change in changes))
     except (BusError, OSError, ValueError, nats.errors.Error) as exc:
@@ -42,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-async def _topology(url: str, seed: Path | None, *, dry: bool) -> list[Change]:
+async def _topology(url: str, seed: Path | None, budget: Budget, *, dry: bool) -> list[Change]:
     reasons: list[str] = []
 
     async def told(error: Exception) -> None:
@@ -61,7 +65,7 @@ async def _topology(url: str, seed: Path | None, *, dry: bool) -> list[Change]:
     except nats.errors.NoServersError as exc:
         raise Unreachable(f"no connection to {url}: {reasons[-1] if reasons else exc}") from exc
     try:
-        return await apply(client.jetstream(), dry=dry)
+        return await apply(client.jetstream(), budget=budget, dry=dry)
     finally:
         await client.close()
 
@@ -76,12 +80,14 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text)
         command.add_argument("--url", default="nats://127.0.0.1:4222")
         command.add_argument("--seed", type=Path, help="the operator's seed file")
+        command.add_argument("--replicas", type=int, default=1, help="servers that store each stream: 3 in a cluster")
     keys = commands.add_parser("keys", help="write a seed file for every user that has none, and users.json")
     keys.add_argument("folder", type=Path)
     config = commands.add_parser("server-config", help="print nats-server's configuration")
     config.add_argument("--store", type=Path, required=True, help="folder for the streams")
     config.add_argument("--keys", type=Path, help="users.json; without it anyone may do anything")
     config.add_argument("--port", type=int, default=4222)
+    config.add_argument("--http-port", type=int, help="of the monitoring pages; default: none")
     config.add_argument("--host", default="127.0.0.1")
     return parser
 
