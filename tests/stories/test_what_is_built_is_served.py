@@ -60,7 +60,8 @@ async def test_a_bare_dockerfile_comes_up_is_replaced_and_goes(stage: Stage) -> 
         "PORT": "8000",
     }
     assert stage.object("Service", "pr-1", "web")["spec"]["ports"][0]["port"] == 8000
-    await stage.until(lambda: stage.phase("pr-1") == "Deploying", "it is deploying")
+    await stage.until(lambda: story.status().get("routes"), "the route is handed out")
+    assert stage.phase("pr-1") == "Deploying"
     routes = story.status()["routes"]
     assert [(route["host"], route["service"], route["port"]) for route in routes] == [(host, "web", 8000)]
 
