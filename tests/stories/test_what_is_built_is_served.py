@@ -188,7 +188,13 @@ async def test_a_component_that_is_taken_away_goes_and_a_changed_one_is_repaired
     path = stage.path_of("Deployment", "pr-1", "web")
     stage.patch(path, {"spec": {"replicas": 3}})
     await stage.until(lambda: stage.object("Deployment", "pr-1", "web")["spec"]["replicas"] == 1, "it is repaired")
+    stage.project(components=[{**images[0], "ports": [{"containerPort": 80}]}, images[1]])
+    await stage.until(lambda: stage.names_of("Service", "pr-1") == {"web"}, "its Service is made")
+    port = {"name": "x", "port": 81, "protocol": "TCP"}
+    stage.patch(stage.path_of("Service", "pr-1", "web"), {"spec": {"ports": [port]}})
+    await stage.until(lambda: story.service_ports() == [80], "it is repaired")
     stage.project(components=images[:1])
+    await stage.until(lambda: stage.names_of("Service", "pr-1") == set(), "without a port there is no Service")
     await stage.until(lambda: stage.names_of("Deployment", "pr-1") == {"web"}, "the other is gone")
 
 
@@ -267,6 +273,9 @@ class Story:
             **fields,
         )
         await self.stage.answer("builder", answer, "pr-1")
+
+    def service_ports(self) -> list[int]:
+        return [port["port"] for port in self.stage.object("Service", "pr-1", "web")["spec"]["ports"]]
 
     # The kubelet
 
