@@ -123,7 +123,7 @@ def burst(run: Run) -> Sequence[Row]:
     """A thousand environments at once, one person meanwhile; then restarts, writes, memory, and one more at a time."""
     count = 100 if run.quick else 1000
     recording = record(run)
-    best = _sweep(run, recording)
+    best, freest = _sweep(run, recording)
     ours: dict[str, list[float]] = {}
     limits, interactive, later = [], [], []
     for number in range(run.runs):
@@ -138,13 +138,14 @@ def burst(run: Run) -> Sequence[Row]:
             f"{percentile(interactive, 95):.2f} s; {ours['memory'][-1]:.0f} MB; restart {ours['restart'][-1]:.2f} s; "
             f"{ours['writes'][-1]:.0f} writes"
         )
-    return _burst_rows(run, count, best, ours, limits, interactive, later)
+    return _burst_rows(run, count, best, freest, ours, limits, interactive, later)
 
 
 def _burst_rows(
     run: Run,
     count: int,
     best: tuple[str, int],
+    freest: float,
     ours: dict[str, list[float]],
     limits: list[float],
     interactive: list[float],
@@ -158,8 +159,9 @@ def _burst_rows(
         Row(
             "burst", "burst", "env/s", Runs(tuple(ours["rate"])), 0.7, "ratio>=", Runs(tuple(limits)),
             floors=[Floor("raw environments/s", EXPECTED_RATE, max(limits), "higher")],
-            note=f"{count:,} environments of one project; limit: the same requests raw, as {best[0]} on {best[1]} "
-            "connections",
+            note=f"{count:,} environments of one project; limit: the same requests raw by the same account, on "
+            f"{best[1]} connections; as {ADMIN}, whom the API server asks less, {freest:.1f}/s in a short run: "
+            f"a ratio of {Runs(tuple(ours['rate'])).median / freest:.2f}",
             details={"processor_s_per_environment": ours["processor"]},
         ),
         Row("burst-interactive", "burst", "s", beside, 1, "ours<=", note=f"p95 of {len(interactive)} pull requests of "
@@ -175,11 +177,12 @@ def _burst_rows(
     ]  # fmt: skip
 
 
-def _sweep(run: Run, recording: list[dict[str, str]]) -> tuple[str, int]:
-    """As whom and on how many connections the API server does most."""
+def _sweep(run: Run, recording: list[dict[str, str]]) -> tuple[tuple[str, int], float]:
+    """On how many connections env-controller's account gets most done, and the best rate of a cluster admin."""
     rates = {how: _replayed(run, recording, 40 if run.quick else 150, how) for how in SWEEP}
     run.say("raw: " + ", ".join(f"{rate:.1f}/s on {on} connections as {who}" for (who, on), rate in rates.items()))
-    return max(rates, key=rates.__getitem__)
+    best = max((how for how in rates if how[0] == CONTROLLER), key=rates.__getitem__)
+    return best, max(rate for (who, _), rate in rates.items() if who == ADMIN)
 
 
 SWEEP: Final = tuple((who, connections) for who in (ADMIN, CONTROLLER) for connections in (8, 16, 32, 64))

@@ -366,8 +366,7 @@ class Controller:
         environment = self._cluster.environment(key.namespace, key.name)
         if environment is None or environment.status is None or key.namespace != _home(identity):
             return  # an Environment in a foreign namespace may not speak for the one it names
-        manifest = self._cluster.projects.store.get(identity.team, identity.project)
-        snapshot = snapshot_of(environment, Project.parse(manifest) if manifest else None)
+        snapshot = snapshot_of(environment, self._cluster.project(identity.team, identity.project))
         notes = environment.metadata.annotations
         cause = Cause(notes.get(labels.CAUSE, ""), notes.get(labels.CAUSE), environment.spec.owner)
         await self._history.announce(snapshot, again=again, cause=cause, traceparent=notes.get(labels.TRACEPARENT))

@@ -8,10 +8,11 @@ RoleBindings                              the roles of the access table, for thi
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from catalyst.env_controller.core.platform import PRIVATE_NETWORKS_V4, PRIVATE_NETWORKS_V6, Platform
 from catalyst.model import labels
@@ -116,7 +117,7 @@ def with_digest(manifest: Manifest) -> Manifest:
 
 def digest(manifest: Manifest) -> str:
     """sha256 of what we want the object to be, in one canonical spelling."""
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(orjson.dumps(manifest, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def resource_quota(subject: Subject) -> Manifest:

@@ -40,6 +40,7 @@ class Cluster:
         self._writer = writer
         self._reader = reader
         self._platform = platform
+        self._parsed: dict[str, tuple[Manifest, Project]] = {}
         self.projects = Reflector(reader, resources.PROJECT, transform=without_managed_fields)
         self.environments = Reflector(reader, resources.ENVIRONMENT, transform=without_managed_fields)
         self.namespaces = Reflector(reader, resources.NAMESPACE, metadata_only=True, transform=namespace_head)
@@ -88,6 +89,17 @@ class Cluster:
         found = [project for project in self.projects.store if _source(project) == wanted]
         return sorted((Project.parse(project) for project in found), key=lambda p: (p.team, p.metadata.name))
 
+    def project(self, team: str, name: str) -> Project | None:
+        """The Project of this name. Parsed once a version: every look at each of its environments asks for it."""
+        manifest = self.projects.store.get(team, name)
+        if manifest is None:
+            self._parsed.pop(f"{team}/{name}", None)
+            return None
+        parsed = self._parsed.get(f"{team}/{name}")
+        if parsed is None or parsed[0] is not manifest:
+            parsed = self._parsed[f"{team}/{name}"] = (manifest, Project.parse(manifest))
+        return parsed[1]
+
     def environment(self, namespace: str, name: str) -> Environment | None:
         found = self.environments.store.get(namespace, name)
         return Environment.parse(found) if found else None
@@ -95,12 +107,11 @@ class Cluster:
     def observe(self, environment: Environment) -> World:
         """What `decide` needs to know besides the Environment itself. Raises InvalidName."""
         identity = environment.identity
-        project = self.projects.store.get(identity.team, identity.project)
         name = workload_namespace(identity)
         children = [child for reflector in self.children for child in reflector.store.within(name)]
         return World(
             platform=self._platform,
-            project=Project.parse(project) if project else None,
+            project=self.project(identity.team, identity.project),
             grants=self._grants(identity.team),
             namespace=_observed(self.namespaces.store.get("", name)),
             children={seen.key: seen for seen in map(_seen, children)},
