@@ -99,10 +99,9 @@ def begun(
     """Everything stands, and the pull request is open."""
     setting.machine(stages)
     state = setting.node(stages)
+    forge = setting.github(stages, at, repository)
+    setting.catalyst(stages, at, state, repository)
     sight = Sight(Path(state.kubeconfig))
-    forge = setting.github(stages, at, sight, repository)
-    setting.catalyst(stages, state)
-    setting.ways(stages, at, sight, repository)
     setting.project(stages, sight, state, name, repository)
     there = Source(at, name)
     known = at.story(name)

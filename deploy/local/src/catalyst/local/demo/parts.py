@@ -51,6 +51,14 @@ class Parts:
         return found if found.supervisor.runs else None
 
 
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """Where webhooks go, and the file with what they are signed with."""
+
+    url: str
+    secret: Path
+
+
 def up(at: Places) -> bool:
     """Start what does not run; False when it ran already. Raises RuntimeError with the end of the log."""
     if Parts.running(at.folder):
@@ -71,11 +79,11 @@ def down(at: Places) -> bool:
     return found is not None
 
 
-def set_up(at: Places, repositories: dict[str, dict[str, Any]], webhooks: str | None) -> None:
+def set_up(at: Places, repositories: dict[str, dict[str, Any]], hook: Hook | None = None) -> None:
     """What the double is to have: repositories, and where webhooks go. Running, it makes what is new."""
     setup: dict[str, Any] = {"repositories": repositories, "installations": [places.OWNER]}
-    if webhooks is not None:
-        setup["hook"] = {"url": webhooks, "secretFile": str(at.webhook_secret)}
+    if hook is not None:
+        setup["hook"] = {"url": hook.url, "secretFile": str(hook.secret)}
     places.write(at.setup, json.dumps(setup, indent=2))
     if found := Parts.running(at.folder):
         os.kill(found.parts[DOUBLE].pid, signal.SIGHUP)

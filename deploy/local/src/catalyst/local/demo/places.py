@@ -5,7 +5,7 @@
   supervisor.log, github.log, way.log
   setup.json        what GitHub's double is to have
   way.json          where the edge is in the cluster
-  private/          mode 0700: the App's key, the webhook's secret, tokens
+  private/          mode 0700: the App's key, tokens
   github/           the double's repositories
   ca.crt            the root certificate of the edge
   told.log          all that was on the screen
@@ -41,9 +41,6 @@ HTTPS_PORT: Final = 8443
 HTTP_PORT: Final = 8080
 ZONE: Final = "catalyst.localhost"
 SYSTEM: Final = "catalyst-system"
-EDGE: Final = "catalyst-edge"
-WEBHOOKS: Final = ("webhook-ingest", 8080, "/webhooks/github")
-"""Service in SYSTEM, port, path."""
 
 
 class DemoFailed(RuntimeError):
@@ -84,7 +81,6 @@ class Places:
         self.github = self.folder / "github"
         self.people = self.github / "people.json"
         self.app_key = self.private / "app.pem"
-        self.webhook_secret = self.private / "webhook-secret"
         self.credentials = self.private / "git-credentials"
 
     def make(self) -> None:

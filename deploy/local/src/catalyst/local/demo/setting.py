@@ -4,10 +4,8 @@ Each is a stage; what is there already is left as it is.
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
-import secrets
 import subprocess
 import time
 from collections.abc import Callable
@@ -15,12 +13,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
-from joserfc.jwk import RSAKey
 
-from catalyst.local import cluster, components
+from catalyst.local import cluster, components, platform
 from catalyst.local.demo import parts, places, source
 from catalyst.local.demo.forge import Forge
-from catalyst.local.demo.places import EDGE, EXAMPLES, FORGE, OWNER, PERSON, SYSTEM, TEAM, WEBHOOKS, DemoFailed, Places
+from catalyst.local.demo.parts import Hook
+from catalyst.local.demo.places import APP_ID, EXAMPLES, FORGE, OWNER, PERSON, TEAM, DemoFailed, Places
 from catalyst.local.demo.sight import Sight
 from catalyst.local.demo.stages import Stages
 from catalyst.local.node import images, packages
@@ -53,13 +51,11 @@ def node(stages: Stages) -> cluster.ClusterState:
     return state
 
 
-def github(stages: Stages, at: Places, sight: Sight, repository: str) -> Forge:
-    """GitHub's double with this repository, and the keys by which it and Catalyst know each other."""
+def github(stages: Stages, at: Places, repository: str) -> Forge:
+    """GitHub's double with this repository."""
     with stages.stage("GitHub (double)", "real git, API, webhooks; the only part that is not real") as row:
-        at.make()
-        _share_secrets(at, sight)
         forge = Forge(at)
-        parts.set_up(at, _repositories(repository), _webhooks(sight))
+        parts.set_up(at, _repositories(repository))
         started = parts.up(at)
         _until(lambda: forge.has(repository), f"{FORGE} has {repository}")
         source.sign_in(at, forge.token)
@@ -67,24 +63,14 @@ def github(stages: Stages, at: Places, sight: Sight, repository: str) -> Forge:
     return forge
 
 
-def catalyst(stages: Stages, state: cluster.ClusterState) -> None:
-    """deploy/k8s with images of our services."""
+def catalyst(stages: Stages, at: Places, state: cluster.ClusterState, repository: str) -> None:
+    """deploy/k8s with images of our services. Then webhooks find webhook-ingest, and this machine finds the edge."""
     with stages.stage("Catalyst", "images of the services; deploy/k8s: NATS, five services, edge") as row:
-        importlib.import_module("catalyst.local.platform").install(state, out=stages.out)
-        row.says("deploy/k8s/overlays/local: NATS, five services, the edge; all available")
-
-
-def ways(stages: Stages, at: Places, sight: Sight, repository: str) -> None:
-    """Webhooks find webhook-ingest, this machine finds the edge and knows its certificate."""
-    with stages.stage("Ways in and out") as row:
-        edge, webhooks = sight.edge(), _webhooks(sight)
-        authority = sight.secret(EDGE, "edge-authority")
-        if edge is None or webhooks is None or authority is None:
-            raise DemoFailed("Catalyst is installed without its edge or its webhooks; expected deploy/k8s as it is")
-        parts.set_up(at, _repositories(repository), webhooks)
-        parts.lead_to_edge(at, edge)
-        places.write(at.authority, authority["root.crt"].decode())
-        row.says(f"{places.LOOPBACK}:{places.HTTPS_PORT} → edge, webhooks → webhook-ingest")
+        done = platform.install(state, platform.Forge(APP_ID, at.app_key), out=stages.out)
+        parts.set_up(at, _repositories(repository), Hook(done.webhook_url, done.webhook_secret))
+        parts.lead_to_edge(at, done.edge_address)
+        places.write(at.authority, done.edge_authority.read_text())
+        row.says("deploy/k8s/overlays/local: NATS, five services and the edge are available")
 
 
 def project(stages: Stages, sight: Sight, state: cluster.ClusterState, name: str, repository: str) -> None:
@@ -100,47 +86,9 @@ def project(stages: Stages, sight: Sight, state: cluster.ClusterState, name: str
         row.says(f"kubectl apply: team {TEAM} may use github/{OWNER}/*, Project {TEAM}/{name}")
 
 
-def _share_secrets(at: Places, sight: Sight) -> None:
-    """What the cluster has already counts: the services read it when they started."""
-    key, secret = sight.secret(SYSTEM, "forge"), sight.secret(SYSTEM, "webhook-secrets")
-    known_key = key["app.pem"].decode() if key and "app.pem" in key else None
-    known_secret = secret["secrets"].decode() if secret and "secrets" in secret else None
-    for file, known, new in (
-        (at.app_key, known_key, _new_key),
-        (at.webhook_secret, known_secret, _new_secret),
-    ):
-        if known is not None or not file.exists():
-            places.write(file, known or new(), 0o600)
-    sight.apply(f"/api/v1/namespaces/{SYSTEM}", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}})
-    if known_key is None:
-        _put_secret(sight, "forge", {"app.pem": at.app_key.read_text()})
-    if known_secret is None:
-        _put_secret(sight, "webhook-secrets", {"secrets": at.webhook_secret.read_text()})
-
-
-def _new_key() -> str:
-    return RSAKey.generate_key(2048).as_pem(private=True).decode()
-
-
-def _new_secret() -> str:
-    return f"{secrets.token_hex(32)}\n"
-
-
-def _put_secret(sight: Sight, name: str, data: dict[str, str]) -> None:
-    metadata = {"name": name, "namespace": SYSTEM}
-    manifest = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data}
-    sight.apply(f"/api/v1/namespaces/{SYSTEM}/secrets/{name}", manifest)
-
-
 def _repositories(repository: str) -> dict[str, dict[str, Any]]:
     names = {f"{OWNER}/{name}" for name in source.examples()} | {repository}
     return {name: {"private": True, "empty": True, "collaborators": {PERSON: "write"}} for name in sorted(names)}
-
-
-def _webhooks(sight: Sight) -> str | None:
-    service, port, path = WEBHOOKS
-    address = sight.address(SYSTEM, service)
-    return f"http://{address}:{port}{path}" if address else None
 
 
 def _team() -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import base64
 import ssl
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 import yaml
 
-from catalyst.local.demo.places import EDGE, SYSTEM, TEAM, Story
+from catalyst.local.demo.places import SYSTEM, TEAM, Story
 from catalyst.model import labels
 from catalyst.model.environment import Environment
 from catalyst.model.names import Identity, build_namespace, workload_namespace
@@ -45,31 +45,6 @@ class Sight:
             if each["status"] != "True"
         )
         return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions), said
-
-    def address(self, namespace: str, service: str) -> str | None:
-        """A Service's ClusterIP."""
-        found = self.get(f"/api/v1/namespaces/{namespace}/services/{service}")
-        address: str | None = found["spec"].get("clusterIP") if found else None
-        return address
-
-    def edge(self) -> str | None:
-        return self.address(EDGE, "edge")
-
-    def secret(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
-        found = self.get(f"/api/v1/namespaces/{namespace}/secrets/{name}")
-        if found is None:
-            return None
-        return {key: base64.b64decode(value) for key, value in found.get("data", {}).items()}
-
-    def apply(self, path: str, manifest: Mapping[str, Any]) -> None:
-        """Server-side. Raises httpx.HTTPStatusError with the API server's words."""
-        answer = self._http.patch(
-            path,
-            params={"fieldManager": "catalyst-demo", "force": "true"},
-            headers={"content-type": "application/apply-patch+yaml"},
-            content=yaml.safe_dump(dict(manifest)),
-        )
-        _checked(answer)
 
     def get(self, path: str, **query: str) -> dict[str, Any] | None:
         """None for 404."""
