@@ -3,6 +3,7 @@
 setup                      build or find the cluster's binaries
 up, down, status, logs     control plane and NATS in the background, data kept in .run/local
 cluster up|down|status     a whole single-machine Kubernetes that runs pods; needs root on Linux
+install                    Catalyst into that cluster, or into one that you have, by deploy/k8s
 dev                        a whole installation with the services and an example pull request, until ctrl-C
 pull-request push|close|…  what GitHub would send, to a running `dev`
 demo up|push|break|…       `make demo`: a pull request becomes a running URL; needs what `cluster` needs
@@ -19,12 +20,12 @@ from pathlib import Path
 
 import httpx
 
-from catalyst.local import cluster, components, dev, supervisor
+from catalyst.local import cluster, components, dev, platform, supervisor
 from catalyst.local.demo import commands as demo
 from catalyst.local.demo import parts, places, source
 from catalyst.local.example import Action
 from catalyst.local.existing import ExistingCluster
-from catalyst.local.node import images, layout, leftovers
+from catalyst.local.node import images, layout, leftovers, services
 from catalyst.local.process import tail
 
 ACTIONS: dict[str, Action] = {"open": "opened", "push": "synchronize", "close": "closed", "reopen": "reopened"}
@@ -82,6 +83,45 @@ def _cluster_image(options: argparse.Namespace) -> int:
     images.build(options.context.absolute(), options.tags, binaries, sys.stderr, dockerfile=options.dockerfile)
     print("\n".join(f"{layout.MIRROR}/{tag}" for tag in options.tags))
     return 0
+
+
+def _install(options: argparse.Namespace) -> int:
+    state = cluster.running()
+    given: dict[str, dict[str, Path]] = {}
+    for name, key, file in options.secret:
+        given.setdefault(name, {})[key] = file
+    kubeconfig, folder, images, kubectl = options.kubeconfig, options.folder, None, None
+    if kubeconfig is None:
+        if state is None:
+            raise LookupError("no cluster runs: `make cluster-up` starts one, or name yours with --kubeconfig")
+        home = Path(state.kubeconfig).parent
+        kubeconfig, folder = Path(state.kubeconfig), folder or home / "platform"
+        given.setdefault("realm-key", {"key.pem": home / "realm" / "key.pem"})
+        binaries = components.binaries(components=components.COMPONENTS + components.NODE)
+        images, kubectl = services.build(binaries, sys.stderr), binaries["kubectl"]
+    elif folder is None:
+        raise LookupError("--folder is missing: where the keys of this installation are kept")
+    done = platform.install_into(
+        kubeconfig, folder, options.overlay, settings=dict(options.set), secrets=given, images=images, kubectl=kubectl
+    )
+    print(f"\nwebhooks   {done.webhook_url}, secret in {done.webhook_secret}")
+    print(f"edge       {done.edge_address}, authority {done.edge_authority}")
+    return 0
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (equals and name.startswith("CATALYST_")):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected CATALYST_NAME=value")
+    return name, value
+
+
+def _secret(text: str) -> tuple[str, str, Path]:
+    place, _, file = text.partition("=")
+    name, _, key = place.partition("/")
+    if not (name and key and file):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected NAME/KEY=FILE, such as forge/app.pem=app.pem")
+    return name, key, Path(file)
 
 
 def _cluster_down(options: argparse.Namespace) -> int:
@@ -193,6 +233,13 @@ def _parser() -> argparse.ArgumentParser:
     image.add_argument("tags", nargs="+", metavar="repository:tag", help="such as catalyst/builder:dev")
     image.add_argument("-f", "--dockerfile", type=Path, help="default: the context's")
     image.set_defaults(run=_cluster_image)
+    install = commands.add_parser("install", help="Catalyst into a cluster, by an overlay of deploy/k8s")
+    install.add_argument("--kubeconfig", type=Path, help="a cluster admin's; default: the cluster of this machine")
+    install.add_argument("--overlay", type=Path, default=platform.OVERLAYS / "local", help="default: overlays/local")
+    install.add_argument("--folder", type=Path, help="where the installation's keys are kept; private")
+    install.add_argument("--set", type=_setting, action="append", default=[], metavar="CATALYST_X=VALUE")
+    install.add_argument("--secret", type=_secret, action="append", default=[], metavar="NAME/KEY=FILE")
+    install.set_defaults(run=_install)
     develop = commands.add_parser("dev", help="everything, with an example pull request, until ctrl-C")
     develop.add_argument("--once", action="store_true", help="end when the example environment came and went")
     develop.set_defaults(run=lambda options: dev.run(once=options.once))

@@ -7,6 +7,7 @@
       logs/<part>.log    one each
       configuration/     what each part was told
       control-plane/     pki, etcd, audit log
+      platform/          the installation's keys and kustomization (platform.py), if there is one
       realm/             key.pem: builder signs registry tokens with it; jwks.json: the registry checks them
 
 The supervisor owns every part. A part that ends unasked is started again, at most five times a minute; then the
@@ -403,7 +404,7 @@ def _end_orphans(state: ClusterState | None) -> None:
 
 def _clean(at: Layout, say: Callable[[str], None]) -> None:
     leftovers.clean(at, say)
-    for folder in ("control-plane", "configuration", "realm"):
+    for folder in ("control-plane", "configuration", "realm", "platform"):
         shutil.rmtree(at.state / folder, ignore_errors=True)
     for name in ("state.json", "admin.kubeconfig"):
         (at.state / name).unlink(missing_ok=True)

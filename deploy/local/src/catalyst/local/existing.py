@@ -1,4 +1,4 @@
-"""A cluster that somebody has (kind, k3d, a cloud's), reached by its kubeconfig; only `make dev` uses it.
+"""A cluster that somebody has (kind, k3d, a cloud's), reached by its kubeconfig: for `make dev` and the installer.
 
 Requests go through `kubectl proxy` on a unix socket in a folder of mode 0700: so every way to sign in that the
 kubeconfig may name works, and nobody else on this machine gets a door to the cluster.
@@ -31,8 +31,8 @@ class ClusterUnusable(RuntimeError):
 class ExistingCluster:
     """A context manager: the proxy runs between entry and exit. Whoever's kubeconfig it is must be cluster admin."""
 
-    def __init__(self, folder: Path, admin_kubeconfig: Path) -> None:
-        found = shutil.which("kubectl")
+    def __init__(self, folder: Path, admin_kubeconfig: Path, kubectl: Path | None = None) -> None:
+        found = kubectl or shutil.which("kubectl")
         if found is None:
             raise ClusterUnusable("CATALYST_KUBECONFIG is set, which needs kubectl: expected it in PATH")
         if not admin_kubeconfig.is_file():

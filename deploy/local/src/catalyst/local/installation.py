@@ -21,7 +21,8 @@ from catalyst.local.control_plane import AuditLog, ControlPlane
 from catalyst.local.nats import Nats
 from catalyst.model import labels
 
-MANIFESTS: Final = Path(__file__).resolve().parents[4] / "k8s" / "overlays" / "local"
+MANIFESTS: Final = Path(__file__).resolve().parents[4] / "k8s" / "base"
+"""Types, rights and policies, without anything that runs: enough for services that are processes of this machine."""
 SYSTEM_NAMESPACE: Final = "catalyst-system"
 FIELD_MANAGER: Final = "catalyst-local"
 
@@ -130,7 +131,8 @@ def install(cluster: Cluster) -> None:
     Raises InstallFailed.
     """
     kubectl: list[str | Path] = [cluster.kubectl, "--kubeconfig", cluster.admin_kubeconfig]
-    command = [*kubectl, "apply", "--server-side", "--field-manager", FIELD_MANAGER, "-k", MANIFESTS]
+    command = [*kubectl, "apply", "--server-side", "--force-conflicts"]
+    command += ["--field-manager", FIELD_MANAGER, "-k", MANIFESTS]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise InstallFailed(f"kubectl apply -k {MANIFESTS} failed:\n{done.stderr.strip()}")
@@ -231,8 +233,10 @@ def _wait_for_policies(client: httpx.Client) -> None:
         },
     }
     binding = {"metadata": {"name": name}, "spec": {"policyName": name, "validationActions": ["Deny"]}}
-    checked(client.post(f"{group}/validatingadmissionpolicies", json=policy))
-    checked(client.post(f"{group}/validatingadmissionpolicybindings", json=binding))
+    for plural, made in (("validatingadmissionpolicies", policy), ("validatingadmissionpolicybindings", binding)):
+        answer = client.post(f"{group}/{plural}", json=made)
+        if answer.status_code != httpx.codes.CONFLICT:  # left by an installation that was interrupted
+            checked(answer)
 
     def refused() -> bool:
         probe = {"metadata": {"name": name}}

@@ -13,6 +13,7 @@ from catalyst.events.applying import Change, apply
 from catalyst.events.errors import BusError, Unreachable
 from catalyst.events.keys import read_public_keys, write_keys
 from catalyst.events.server import nats_server_config
+from catalyst.events.topology import Budget
 from catalyst.events.users import OPERATOR, inbox_prefix, users
 
 
@@ -33,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     end="",
                 )
             case command:
-                changes = asyncio.run(_topology(options.url, options.seed, dry=command == "check"))
+                budget = Budget(replicas=options.replicas)
+                changes = asyncio.run(_topology(options.url, options.seed, budget, dry=command == "check"))
                 print(*changes, sep="\n")
                 return int(command == "check" and any(change.action != "keep" for change in changes))
     except (BusError, OSError, ValueError, nats.errors.Error) as exc:
@@ -42,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-async def _topology(url: str, seed: Path | None, *, dry: bool) -> list[Change]:
+async def _topology(url: str, seed: Path | None, budget: Budget, *, dry: bool) -> list[Change]:
     reasons: list[str] = []
 
     async def told(error: Exception) -> None:
@@ -61,7 +63,7 @@ async def _topology(url: str, seed: Path | None, *, dry: bool) -> list[Change]:
     except nats.errors.NoServersError as exc:
         raise Unreachable(f"no connection to {url}: {reasons[-1] if reasons else exc}") from exc
     try:
-        return await apply(client.jetstream(), dry=dry)
+        return await apply(client.jetstream(), budget=budget, dry=dry)
     finally:
         await client.close()
 
@@ -76,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text)
         command.add_argument("--url", default="nats://127.0.0.1:4222")
         command.add_argument("--seed", type=Path, help="the operator's seed file")
+        command.add_argument("--replicas", type=int, default=1, help="servers that store each stream: 3 in a cluster")
     keys = commands.add_parser("keys", help="write a seed file for every user that has none, and users.json")
     keys.add_argument("folder", type=Path)
     config = commands.add_parser("server-config", help="print nats-server's configuration")

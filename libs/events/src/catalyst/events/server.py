@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +12,18 @@ from catalyst.events.users import User, users
 MAX_PAYLOAD: Final = 1024 * 1024
 """Bytes; NATS' default. A forge's payload rides along up to half of it, the rest is room for the state beside it."""
 ACCOUNT: Final = "CATALYST"
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """The servers of a cluster. Each must be started with a name of its own (`--name`).
+
+    `hosts`: every server's, the one's own may be among them. `password`: they know each other by it.
+    """
+
+    hosts: tuple[str, ...]
+    password: str = field(repr=False)
+    port: int = 6222
 
 
 def nats_server_config(
@@ -23,6 +36,7 @@ def nats_server_config(
     http_port: int | None = None,
     budget: Budget | None = None,
     services: Iterable[str] = SERVICES,
+    peers: Peers | None = None,
 ) -> str:
     """The text of a nats-server configuration.
 
@@ -36,6 +50,7 @@ def nats_server_config(
         http_port: of the monitoring pages; None: none.
         budget: what the streams may take; the server refuses to promise more.
         services: who has a user beside the operator.
+        peers: the cluster this server is one of; the text then holds their password. None: it stands alone.
 
     Raises:
         ValueError: `public_keys` names a user that does not exist.
@@ -52,6 +67,13 @@ def nats_server_config(
     }
     if http_port is not None:
         config["http"] = f"{host}:{http_port}"
+    if peers is not None:
+        config["cluster"] = {
+            "name": ACCOUNT.lower(),
+            "listen": f"{host}:{peers.port}",
+            "authorization": {"user": "peer", "password": peers.password},
+            "routes": [f"nats-route://peer:{peers.password}@{peer}:{peers.port}" for peer in peers.hosts],
+        }
     if public_keys is not None:
         config["accounts"] = {ACCOUNT: {"jetstream": "enabled", "users": _users(public_keys, services)}}
     return json.dumps(config, indent=2) + "\n"

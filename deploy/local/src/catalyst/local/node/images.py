@@ -26,7 +26,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final, Protocol, TextIO
 
 import httpx
 
@@ -44,6 +44,30 @@ class SeedingFailed(RuntimeError):
     """An image could not be built. The text names it, its log, and the log's end."""
 
 
+class Recipe(Protocol):
+    """What `seed` builds: an Image, or a ServiceImage (services.py)."""
+
+    @property
+    def tags(self) -> tuple[str, ...]: ...
+    @property
+    def packages(self) -> bool:
+        """Whether its RUN steps install Debian's packages."""
+        ...
+
+    @property
+    def file(self) -> str:
+        """Its Dockerfile, relative to the context."""
+        ...
+
+    def key(self) -> str:
+        """Over everything of ours that decides what comes out."""
+        ...
+
+    def fill(self, context: Path, out: TextIO) -> None:
+        """Make the context, a folder that does not exist yet."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Image:
     """`folder` under deploy/local/images; `tags`: each reference it gets in the mirror, without a registry's host.
@@ -55,6 +79,17 @@ class Image:
     tags: tuple[str, ...]
     binaries: Mapping[str, Path] = field(default_factory=dict)
     parent: str = BASE
+    file: str = "Dockerfile"
+
+    @property
+    def packages(self) -> bool:
+        return self.parent == BASE
+
+    def fill(self, context: Path, _: TextIO) -> None:
+        shutil.copytree(self.dockerfile, context)
+        (context / "empty").mkdir()
+        for name, path in self.binaries.items():
+            shutil.copy(path, context / name)
 
     @property
     def dockerfile(self) -> Path:
@@ -111,7 +146,7 @@ def seed(
     binaries: Mapping[str, Path],
     out: TextIO,
     *,
-    images: Sequence[Image] | None = None,
+    images: Sequence[Recipe] | None = None,
     env: Mapping[str, str] = os.environ,
 ) -> None:
     """Build what the mirror lacks, telling `out`. Instant when nothing changed. Raises SeedingFailed."""
@@ -126,7 +161,7 @@ def seed(
                 begun = time.monotonic()
                 what = f"image {image.tags[0]} ({number} of {len(missing)}) …"
                 print(what, end="" if out.isatty() else "\n", file=out, flush=True)
-                bench.build(image)
+                bench.build(image, out)
                 _remember(home, image)
                 start = "\r\033[K" if out.isatty() else ""
                 print(f"{start}image {image.tags[0]} built in {time.monotonic() - begun:.0f} s", file=out, flush=True)
@@ -147,10 +182,21 @@ def build(
     home = storage(env).parent
     home.mkdir(parents=True, exist_ok=True)
     with _locked(home / "lock", out), _bench(home, binaries) as bench:
+        _write_seeded(home, {tag: key for tag, key in _seeded(home).items() if tag not in tags})
         bench.buildah(tags[0], tags, context, dockerfile=dockerfile)
 
 
-def _missing(home: Path, images: Sequence[Image]) -> list[Image]:
+def digest(tag: str, env: Mapping[str, str] = os.environ) -> str:
+    """`sha256:…` of what the mirror has under `<repository>:<tag>`. Raises LookupError."""
+    repository, _, name = tag.partition(":")
+    link = storage(env) / f"docker/registry/v2/repositories/{repository}/_manifests/tags/{name}/current/link"
+    try:
+        return link.read_text().strip()
+    except FileNotFoundError:
+        raise LookupError(f"the mirror has no image {tag}") from None
+
+
+def _missing(home: Path, images: Sequence[Recipe]) -> list[Recipe]:
     seeded = _seeded(home)
     return [image for image in images if any(seeded.get(tag) != image.key() for tag in image.tags)]
 
@@ -163,9 +209,13 @@ def _seeded(home: Path) -> dict[str, str]:
     return content
 
 
-def _remember(home: Path, image: Image) -> None:
+def _remember(home: Path, image: Recipe) -> None:
+    _write_seeded(home, {**_seeded(home), **dict.fromkeys(image.tags, image.key())})
+
+
+def _write_seeded(home: Path, content: Mapping[str, str]) -> None:
     scratch = home / "seeded.json.new"
-    scratch.write_text(json.dumps({**_seeded(home), **dict.fromkeys(image.tags, image.key())}, indent=2))
+    scratch.write_text(json.dumps(content, indent=2))
     scratch.rename(home / "seeded.json")
 
 
@@ -230,18 +280,15 @@ class _Bench:
         (folder / "apt" / "sources.list").write_text("\n".join(self._sources) + "\n")
         (folder / "apt" / "apt.conf").write_text(_apt_settings())
 
-    def build(self, image: Image) -> None:
+    def build(self, image: Recipe, out: TextIO) -> None:
         context = self._folder / "context"
-        shutil.copytree(image.dockerfile, context)
-        (context / "empty").mkdir()
-        for name, path in image.binaries.items():
-            shutil.copy(path, context / name)
         try:
-            if image.folder == BASE:
+            image.fill(context, out)
+            if isinstance(image, Image) and image.folder == BASE:
                 self._debootstrap(context)
-            self.buildah(image.folder, image.tags, context, packages=image.parent == BASE)
+            self.buildah(image.tags[0], image.tags, context, dockerfile=context / image.file, packages=image.packages)
         finally:
-            shutil.rmtree(context)
+            shutil.rmtree(context, ignore_errors=True)
 
     def _debootstrap(self, context: Path) -> None:
         root = self._folder / "root"
