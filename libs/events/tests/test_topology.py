@@ -149,7 +149,7 @@ def test_the_configuration_holds_public_keys_only(tmp_path: Path) -> None:
 
 def test_the_tool(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["keys", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == f"5 seeds and users.json in {tmp_path}\n"
+    assert capsys.readouterr().out == f"6 seeds and users.json in {tmp_path}\n"
     assert main(["server-config", "--store", "s", "--keys", str(tmp_path / "users.json")]) == 0
     assert json.loads(capsys.readouterr().out)["port"] == 4222
     assert main(["apply", "--url", "nats://127.0.0.1:1"]) == 2

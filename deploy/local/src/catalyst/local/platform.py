@@ -449,14 +449,14 @@ def _wait(plan: _Plan, workloads: list[Manifest]) -> None:
 
 
 def _available(workload: Manifest) -> bool:
-    wanted, status = workload["spec"]["replicas"], workload.get("status", {})
-    available: bool = (
-        status.get("observedGeneration", 0) >= workload["metadata"]["generation"]
+    wanted: int = workload["spec"]["replicas"]
+    status: dict[str, int] = workload.get("status", {})
+    return (
+        status.get("observedGeneration", 0) >= int(workload["metadata"]["generation"])
         and status.get("updatedReplicas", 0) == wanted
         and status.get("availableReplicas", 0) == wanted
         and status.get("replicas", 0) == wanted
     )
-    return available
 
 
 def _trouble(plan: _Plan, namespace: str, name: str) -> str:

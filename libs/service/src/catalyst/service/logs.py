@@ -18,9 +18,9 @@ LEVELS: Mapping[str, int] = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
-"""uvicorn greets at `info` on every start: its greetings are below our notice."""
+"""uvicorn greets at `info` on every start, httpx tells of every request: below our notice."""
 
-QUIET = ("uvicorn", "uvicorn.error", "asyncio")
+QUIET = ("uvicorn", "uvicorn.error", "asyncio", "httpx")
 
 
 def configure(service: str, level: str) -> None:

@@ -37,10 +37,17 @@ class Row:
     took: float | None = None
     at: float | None = None
     said: str = ""
+    tell: Callable[[str], None] = lambda text: None
 
     def says(self, text: str) -> None:
-        """Replaces what was said."""
+        """What there is to know in the end."""
         self.said = text
+
+    def sees(self, text: str) -> None:
+        """How it stands; where no table changes, each change is a line."""
+        if text != self.said:
+            self.said = text
+            self.tell(text)
 
 
 class Stages:
@@ -67,6 +74,8 @@ class Stages:
     def stage(self, name: str, said: str = "") -> Iterator[Row]:
         """Something that is done now. An exception marks it as failed."""
         row = Row(name, began=self.seconds, said=said)
+        if self._live is None:
+            row.tell = self.say
         self.rows.append(row)
         self._plain(row)
         try:

@@ -96,9 +96,9 @@ def broken(stages: Stages, scene: Scene, kind: str) -> tuple[Comment, Counted]:
     _pushed(stages, scene)
     with stages.stage("Reason in the comment") as row:
         if visitor is None or not before:
-            return _until_blamed(scene, commit, row.says), Counted()
+            return _until_blamed(scene, commit, row.sees), Counted()
         with Steady(visitor) as steady:
-            comment = _until_blamed(scene, commit, row.says)
+            comment = _until_blamed(scene, commit, row.sees)
             time.sleep(2)
     return comment, steady.counted
 
@@ -118,7 +118,7 @@ def closed(stages: Stages, scene: Scene) -> Comment:
         for _ in _patiently(lambda: f"still there: {row.said}"):
             for name, look in list(waiting.items()):
                 if still := look():
-                    row.says(f"{name}: {still}")
+                    row.sees(f"{name}: {still}")
                 else:
                     stages.passed(name, began=began, ended=time.time(), said=_LOOKED[name])
                     del waiting[name]
@@ -174,7 +174,7 @@ def follow(stages: Stages, scene: Scene, commit: str, *, since: float) -> Visito
             comment = scene.comment()
             if comment is not None and commit[:SHORT] in comment.body and "🟢" in comment.title():
                 break
-            row.says(comment.first_line() if comment else "none yet")
+            row.sees(comment.first_line() if comment else "none yet")
         row.says(f"one, edited in place: {comment.first_line() if comment else ''}")
     found = scene.environment()
     if found and found.status:
@@ -189,16 +189,16 @@ def _until_shown(stages: Stages, scene: Scene, commit: str, since: float, row: R
         status = found.status if found else None
         _tell_deliveries(stages, scene, since)
         if status is None or status.commit != commit:
-            row.says("waiting for env-controller")
+            row.sees("waiting for env-controller")
             continue
         _tell_stages(stages, status, since)
-        row.says(f"{status.phase}, no URL yet")
+        row.sees(f"{status.phase}, no URL yet")
         if status.url:
             visitor = Visitor(status.url, scene.at.authority)
             shown, seen = scene.is_shown(commit, visitor)
             if shown:
                 return visitor
-            row.says(f"{status.phase}: {seen}")
+            row.sees(f"{status.phase}: {seen}")
         bad_since = (bad_since or time.monotonic()) if status.phase in BAD else 0.0
         if bad_since and time.monotonic() - bad_since > 10:
             raise DemoFailed(f"the environment is {status.phase}. {_blame(scene)}")

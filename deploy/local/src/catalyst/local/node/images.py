@@ -279,6 +279,13 @@ class _Bench:
         self._sources = package_sources()
         (folder / "apt" / "sources.list").write_text("\n".join(self._sources) + "\n")
         (folder / "apt" / "apt.conf").write_text(_apt_settings())
+        self._store = self._storage("overlay")
+        if subprocess.run(["buildah", *self._store, "images"], capture_output=True, check=False).returncode:
+            self._store = self._storage("vfs")  # copies whole file systems, but needs nothing of the kernel
+
+    def _storage(self, driver: str) -> list[str]:
+        here = self._folder / driver
+        return [f"--root={here / 'storage'}", f"--runroot={here / 'run'}", f"--storage-driver={driver}"]
 
     def build(self, image: Recipe, out: TextIO) -> None:
         context = self._folder / "context"
@@ -318,14 +325,13 @@ class _Bench:
         apt = [f"{self._folder / 'apt'}:/etc/apt", f"{self._folder / 'lists'}:/var/lib/apt/lists"]
         apt.append(f"{self._folder / 'archives'}:/var/cache/apt/archives")
         volumes = [f"--volume={volume}" for volume in apt] if packages else []
-        store = [f"--root={self._folder / 'storage'}", f"--runroot={self._folder / 'run'}", "--storage-driver=vfs"]
         file = [f"--file={dockerfile}"] if dockerfile else []
         local, insecure = f"docker.io/{tags[0]}", "--tls-verify=false"
         options = ["--isolation=chroot", "--format=docker", insecure, *file, *volumes]
-        self._run(name, ["buildah", *store, "bud", *options, "--tag", local, context])
+        self._run(name, ["buildah", *self._store, "bud", *options, "--tag", local, context])
         for tag in tags:
             target = f"docker://{self._registry.address}/{tag}"
-            self._run(name, ["buildah", *store, "push", insecure, local, target])
+            self._run(name, ["buildah", *self._store, "push", insecure, local, target])
 
     def _run(self, name: str, command: Sequence[str | Path]) -> None:
         env = {
