@@ -116,12 +116,11 @@ def closed(stages: Stages, scene: Scene) -> Comment:
     }
     with stages.stage("Everything goes") as row:
         for _ in _patiently(lambda: f"still there: {row.said}"):
-            for name, look in list(waiting.items()):
-                if still := look():
-                    row.sees(f"{name}: {still}")
-                else:
-                    stages.passed(name, began=began, ended=time.time(), said=_LOOKED[name])
-                    del waiting[name]
+            stands = {name: look() for name, look in waiting.items()}
+            for name in [name for name, still in stands.items() if not still]:
+                stages.passed(name, began=began, ended=time.time(), said=_LOOKED[name])
+                del waiting[name]
+            row.sees("; ".join(f"{name}: {still}" for name, still in stands.items() if still))
             if not waiting:
                 break
         row.says("namespace, route, build objects")
