@@ -72,6 +72,7 @@ def test_unknown_fields_are_read_over_and_never_written(kind: str) -> None:
         "spec/overrides/components",
         "status/builds",
         "status/answers/routes",
+        "status/answers/builds",
         "metadata/labels",
         "metadata/annotations",
     ):

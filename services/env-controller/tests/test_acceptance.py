@@ -2,7 +2,7 @@
 
 import types
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pytest
 from makers import (
@@ -29,12 +29,13 @@ from catalyst.env_controller.core.acceptance import (
     unsupported_in_environment,
     unsupported_in_project,
 )
+from catalyst.env_controller.core.deploying import deploy
 from catalyst.env_controller.core.environment import decide
 from catalyst.env_controller.core.platform import Platform
 from catalyst.env_controller.core.world import World
 from catalyst.model import examples
-from catalyst.model.environment import Environment, EnvironmentSpec
-from catalyst.model.project import Project, ProjectSpec
+from catalyst.model.environment import Answers, BuildAnswer, Environment, EnvironmentSpec, EnvironmentStatus
+from catalyst.model.project import Build, Component, Project, ProjectSpec
 from catalyst.model.snapshot import snapshot_of
 
 # Grants
@@ -232,7 +233,56 @@ EFFECTS_OF_A_PROJECT: Mapping[str, tuple[Any, Callable[[Project], object]]] = {
     "development.ttl": ("1h", _asked),
     "paused": (True, _asked),
 }
-"""Path → a value, and where it shows."""
+"""Path → a value, and where it shows. What a component says shows in what is built, run and routed: `_run`."""
+
+
+def _run(component: Component, overrides: dict[str, Any] | None = None) -> object:
+    """What is asked of builder, and, once that is answered, made of a Project with this component and another."""
+    component = component.model_copy(update={"name": component.name.replace("x", "n")})
+    asked = project().model_copy(
+        update={"spec": project().spec.model_copy(update={"components": (component, Component(name="x0", image="x"))})}
+    )
+    about = environment(source=SOURCE, **({"overrides": overrides} if overrides else {}))
+    world = World(Platform(registry="registry.test"), asked, GRANTS)
+    questions = deploy(subject(about, asked, world.platform), world, EnvironmentStatus(), NOW)
+    assert questions.status is not None
+    answered = {
+        name: BuildAnswer(key=question.key, outcome="succeeded", at=NOW, digest="sha256:" + "a" * 64)
+        for name, question in questions.status.builds.items()
+    }
+    status = questions.status.model_copy(update={"answers": Answers(builds=answered)})
+    about = about.model_copy(update={"status": status})
+    return [questions.asks, deploy(subject(about, asked, world.platform), world, status, NOW).apply]
+
+
+def _of(model: type[BaseModel], path: str, variant: int) -> BaseModel:
+    """An instance in which the field at `path` has the given one of two values, and the required ones have some."""
+    head, _, rest = path.partition(".")
+    values: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        if (field.alias or name) == head.removesuffix("[]"):
+            values[name] = _sample(field.annotation, rest, variant)
+        elif field.is_required():
+            values[name] = _sample(field.annotation, "", 0)
+    return model.model_construct(**values)
+
+
+def _sample(annotation: Any, path: str, variant: int) -> Any:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _sample(arguments[0], path, variant)
+    if origin in (Union, types.UnionType):
+        return _sample(arguments[0], path, variant)
+    if origin is Literal:
+        return arguments[variant]
+    if origin is tuple:
+        return (_sample(arguments[0], path, variant),)
+    if origin is dict:
+        return {"x": _sample(arguments[1], path, variant)}
+    if issubclass(annotation, BaseModel):
+        return _of(annotation, path, variant)
+    return {str: f"x{variant}", int: 7 + variant, bool: bool(variant)}[annotation]
+
 
 ONLY_ONE_VALUE = {"source.forge"}
 """Nothing can be chosen yet."""
@@ -304,7 +354,8 @@ def _set(spec: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
 def _is_named(path: str, named: list[str]) -> bool:
     """`spec.components` names everything below it; `spec.type: Deployment` names a value of `spec.type`."""
     spelled = "spec." + path.replace("[]", "")
-    return any(spelled == name or spelled.startswith(f"{name}.") for name in (n.split(":")[0] for n in named))
+    names = (name.split(":")[0].replace("[]", "") for name in named)
+    return any(spelled == name or spelled.startswith(f"{name}.") for name in names)
 
 
 NAMED_IN_A_PROJECT = unsupported_in_project(Project.parse(examples.PROJECT))
@@ -321,6 +372,14 @@ NAMED_IN_AN_ENVIRONMENT = unsupported_in_environment(
 def test_every_field_of_a_project_has_an_effect_or_is_named(path: str) -> None:
     if path in ONLY_ONE_VALUE:
         return
+    if path not in EFFECTS_OF_A_PROJECT and not _is_named(path, NAMED_IN_A_PROJECT):
+        inner = path.removeprefix("components[].")
+        one, other = (_of(Component, inner, variant) for variant in (0, 1))
+        assert isinstance(one, Component)
+        assert isinstance(other, Component)
+        assert inner != path
+        assert _run(one) != _run(other), f"spec.{path} changes nothing, and nothing says so"
+        return
     if path not in EFFECTS_OF_A_PROJECT:
         assert _is_named(path, NAMED_IN_A_PROJECT), f"spec.{path}: nothing implements it and nothing says so"
         return
@@ -331,8 +390,18 @@ def test_every_field_of_a_project_has_an_effect_or_is_named(path: str) -> None:
 
 @pytest.mark.parametrize("path", list(fields(EnvironmentSpec)))
 def test_every_field_of_an_environment_has_an_effect_or_is_named(path: str) -> None:
-    if path not in EFFECTS_OF_AN_ENVIRONMENT:
+    if path not in EFFECTS_OF_AN_ENVIRONMENT and path != "overrides.components":
         assert _is_named(path, NAMED_IN_AN_ENVIRONMENT), f"spec.{path}: nothing implements it and nothing says so"
+        return
+    if path == "overrides.components":
+        web = Component(name="web", build=Build())
+        for override in (
+            {"replicas": 3},
+            {"image": "y"},
+            {"env": [{"name": "A"}]},
+            {"resources": {"limits": {"cpu": 1}}},
+        ):
+            assert _run(web) != _run(web, {"components": {"web": override}}), override
         return
     bare = environment_manifest(source=SOURCE)["spec"]
     changed = _set(bare, path, EFFECTS_OF_AN_ENVIRONMENT[path])
@@ -346,7 +415,8 @@ def test_nothing_is_named_that_nobody_asked_for() -> None:
 
 def test_what_is_named() -> None:
     assert NAMED_IN_A_PROJECT == [
-        "spec.components",
+        "spec.components[].development",
+        "spec.components[].expose.private",
         "spec.services",
         "spec.definition",
         "spec.secrets",
@@ -361,7 +431,6 @@ def test_what_is_named() -> None:
         "spec.type: Deployment",
         "spec.desiredState: Sleeping",
         "spec.approval",
-        "spec.overrides",
     ]
 
 

@@ -27,7 +27,7 @@ DNS = {
     "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
 }
 EDGE = {
-    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "catalyst-system"}},
+    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "catalyst-edge"}},
     "podSelector": {"matchLabels": {"app.kubernetes.io/name": "edge"}},
 }
 EVERY_POD: dict[str, Any] = {"podSelector": {}}
@@ -235,7 +235,7 @@ def test_protected_networks_are_cut_out_of_the_public_web_by_family() -> None:
 
 
 def test_the_edge_is_where_the_platform_says() -> None:
-    inward = the("NetworkPolicy", "allow-from-edge", made(platform=Platform(system_namespace="platform")))
+    inward = the("NetworkPolicy", "allow-from-edge", made(platform=Platform(edge_namespace="platform")))
     (peer,) = inward["spec"]["ingress"][0]["from"]
     assert peer["namespaceSelector"] == {"matchLabels": {"kubernetes.io/metadata.name": "platform"}}
 

@@ -169,7 +169,7 @@ def test_any_world_comes_to_rest_where_it_should(simulated: Simulated) -> None:
         assert environment.spec.hold is not None
         assert status.phase == Phase.WAITING
     else:
-        assert status.phase == Phase.PROVISIONED
+        assert status.phase == (Phase.WAITING if environment.spec.hold else Phase.PROVISIONED)
         assert _is_complete(simulated)
 
 

@@ -118,7 +118,7 @@ def test_complete() -> None:
         "Approved": ("True", "NotHeld"),
         "NamespaceReady": ("True", "Created"),
         "BaselineReady": ("True", "Complete"),
-        "Ready": ("False", "NothingDeployed"),
+        "Ready": ("False", "RegistryNotConfigured"),
     }
     assert decision.status is not None
     assert decision.status.namespace is not None
@@ -257,11 +257,21 @@ def test_what_others_made_in_the_namespace_is_left_alone() -> None:
 
 
 def test_a_refusal_of_the_cluster_is_said() -> None:
-    status = refused_by_cluster(settled(), "x" * 5000, at(5))
+    status = refused_by_cluster(environment(), "x" * 5000, at(5))
     ready = status.condition("BaselineReady")
     assert ready is not None
     assert (ready.status, ready.reason, len(ready.message)) == ("False", "RefusedByCluster", 1024)
     assert status.phase == Phase.PROVISIONING
+
+
+def test_a_refusal_of_what_runs_leaves_the_baseline_as_it_was() -> None:
+    status = refused_by_cluster(settled(), "x" * 5000, at(5))
+    baseline_ready, deployed = status.condition("BaselineReady"), status.condition("Deployed")
+    assert baseline_ready is not None
+    assert deployed is not None
+    assert baseline_ready.status == "True"
+    assert (deployed.status, deployed.reason, len(deployed.message)) == ("False", "RefusedByCluster", 1024)
+    assert status.phase == Phase.FAILED
 
 
 def test_conditions_move_their_time_only_with_their_status() -> None:

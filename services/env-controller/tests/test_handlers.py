@@ -62,10 +62,12 @@ def test_answers_in_life_and_in_death() -> None:
             await found.handlers.handle(found.bus.deliver(event))
             return answers(found)
 
-        recorded = {"live": True, "at": "2026-01-01T00:00:00Z", "reason": "why"}
+        recorded = {"live": True, "at": "2026-01-01T00:00:00Z", "reason": "why", "failed": False}
         assert await hear(answer("an-older-life", live=True)) == {}
-        assert await hear(answer(uid, live=False)) == {}, "an old answer must not answer the teardown to come"
-        assert await hear(cleaned(uid)) == {}, "nothing has been asked yet"
+        failed = {"routes": {HOST: {**recorded, "live": False, "failed": True}}}
+        assert await hear(answer(uid, live=False)) == failed, "an old answer must not answer the teardown to come"
+        assert await hear(answer(uid, live=False, host="other.example.org")) == failed, "it was taken back"
+        assert await hear(cleaned(uid)) == failed, "nothing has been asked yet"
         assert await hear(answer(uid, live=True)) == {"routes": {HOST: recorded}}
 
         found.kube.remove(ENVIRONMENT)
@@ -104,12 +106,13 @@ def test_an_answer_for_another_host_answers_nothing_that_is_asked() -> None:
 
 def test_a_type_that_nobody_handles_is_rejected_and_named() -> None:
     async def story(found: Running, _: str) -> None:
-        event = examples.examples()["dev.catalyst.build.finished.v1"]
+        event = examples.examples()["dev.catalyst.build.requested.v1"]
         with pytest.raises(Reject) as refused:
             await found.handlers.handle(found.bus.deliver(event))
         assert refused.value.reason == (
-            "type dev.catalyst.build.finished.v1: env-controller handles dev.catalyst.scm.pull_request.changed.v1, "
-            "dev.catalyst.scm.branch.pushed.v1, dev.catalyst.route.changed.v1, dev.catalyst.build.cleaned.v1"
+            "type dev.catalyst.build.requested.v1: env-controller handles dev.catalyst.scm.pull_request.changed.v1, "
+            "dev.catalyst.scm.branch.pushed.v1, dev.catalyst.route.changed.v1, dev.catalyst.build.finished.v1, "
+            "dev.catalyst.build.cleaned.v1"
         )
 
     with_an_environment(story)

@@ -134,7 +134,7 @@ ENV_CONTROLLER_EVENTS: Final = Consumer(
     stream=EVENTS,
     name="env-controller",
     service="env-controller",
-    filters=("env.*.*.*.build.cleaned", "env.*.*.*.route.changed"),
+    filters=("env.*.*.*.build.cleaned", "env.*.*.*.build.finished", "env.*.*.*.route.changed"),
     unhurried=True,
 )
 BUILDER: Final = Consumer(

@@ -144,10 +144,15 @@ class Kube:
 
     # Reading
 
-    async def get(self, ref: Ref) -> Manifest:
-        """The object, verbatim. `ref.uid`, when set, must match. Raises NotFound, also for another uid of that name."""
+    async def get(self, ref: Ref, *, metadata_only: bool = False) -> Manifest:
+        """The object, verbatim, or only its metadata: then the rest does not leave the server. `ref.uid`, when set,
+        must match. Raises NotFound, also for another uid of that name.
+        """
         resource = resource_of(ref.api_version, ref.kind)
-        found = await self._read("get", resource, Request("GET", resource.path(ref.namespace, ref.name)))
+        accept = METADATA if metadata_only else JSON
+        request = Request("GET", resource.path(ref.namespace, ref.name), accept=accept)
+        found = await self._read("get", resource, request)
+        found["apiVersion"], found["kind"] = resource.api_version, resource.kind
         if ref.uid is not None and found["metadata"]["uid"] != ref.uid:
             raise error_of(404, f"{ref.kind} {ref.name} has uid {found['metadata']['uid']}, expected {ref.uid}")
         return found

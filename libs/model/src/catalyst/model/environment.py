@@ -253,6 +253,31 @@ class RouteAnswer(Status):
     """When it said so."""
     reason: _Sentence | None = None
     """Why it does not."""
+    failed: bool = False
+    """Whether it should answer and does not, as the environment lives; so it is no answer to a teardown."""
+
+
+class BuildAnswer(Status):
+    """What builder said about the build asked for last."""
+
+    key: Annotated[str, Field(max_length=128)]
+    """The question's key."""
+    attempt: Annotated[int, Field(ge=1)] = 1
+    """The question's attempt."""
+    outcome: Literal["succeeded", "failed", "superseded"]
+    """What came of it."""
+    at: AwareDatetime
+    """When builder said so."""
+    digest: Digest | None = None
+    """The image's digest."""
+    ports: Annotated[tuple[Port, ...], Field(max_length=64)] = ()
+    """The ports it exposes."""
+    user: Annotated[str, Field(max_length=256)] | None = None
+    """The user it runs as; absent: root."""
+    reason: Annotated[str, Field(max_length=256)] | None = None
+    """Why it failed, in one word."""
+    message: _LogEnd | None = None
+    """Why it failed: a sentence, and from the second line on the end of the log."""
 
 
 class Answers(Status):
@@ -260,6 +285,8 @@ class Answers(Status):
 
     routes: dict[Annotated[str, Field(max_length=253)], RouteAnswer] = mapped(64)
     """By host."""
+    builds: dict[Name, BuildAnswer] = mapped(64)
+    """By component."""
     builds_cleaned: bool | None = None
     """Whether builder removed everything it made for this environment."""
 
@@ -274,8 +301,8 @@ class Pull(Status):
 class Stage(Status):
     """The last run of one stage on the way, such as Accepted, Namespace or Baseline."""
 
-    name: Annotated[str, Field(max_length=63, pattern="^[A-Z][A-Za-z0-9]*$")]
-    """Which stage, in CamelCase."""
+    name: Annotated[str, Field(max_length=80, pattern="^[A-Z][A-Za-z0-9]*$")]
+    """Which stage, in CamelCase; one of a component's own ends in its name."""
     started_at: AwareDatetime
     """When it began."""
     finished_at: AwareDatetime | None = None
@@ -307,7 +334,7 @@ class EnvironmentStatus(Status):
     """What other services answered."""
     pull: Pull | None = None
     """The credential of the environment's image pulls, as a digest."""
-    stages: tuple[Stage, ...] = keyed("name", max_items=32)
+    stages: tuple[Stage, ...] = keyed("name", max_items=96)
     """When each stage last ran."""
 
     def condition(self, type_: str) -> Condition | None:

@@ -200,7 +200,20 @@ ENVIRONMENT: Manifest = {
             }
         ],
         "answers": {
-            "routes": {"pr-42--shop--acme.preview.example.org": {"live": True, "at": NOW}},
+            "routes": {"pr-42--shop--acme.preview.example.org": {"live": True, "at": NOW, "failed": False}},
+            "builds": {
+                "web": {
+                    "key": "k1",
+                    "attempt": 2,
+                    "outcome": "succeeded",
+                    "at": NOW,
+                    "digest": "sha256:" + "a" * 64,
+                    "ports": [8080],
+                    "user": "65532",
+                    "reason": "Superseded",
+                    "message": "no",
+                }
+            },
             "buildsCleaned": False,
         },
         "pull": {"sha256": "5" * 64},

@@ -35,6 +35,8 @@ TRACEPARENT = f"{GROUP}/traceparent"
 """The W3C trace context in which the present spec was written."""
 APPLIED = f"{GROUP}/applied"
 """sha256 of the manifest we applied last."""
+PULL_DIGEST = f"{GROUP}/pull-sha256"
+"""On the Secret `catalyst-pull`: sha256 of its password, so that nobody needs to read the Secret itself."""
 
 FINALIZER = f"{GROUP}/environment"
 """On every Environment before any effect outside the resource; removed last."""

@@ -208,10 +208,15 @@ def _deletion(environment: Environment) -> SnapshotDeletion | None:
 
 
 def _cause(status: EnvironmentStatus, phase: Phase) -> Condition | None:
-    """What explains the phase: while going, the teardown; else the first condition that does not hold; else Ready."""
+    """What explains the phase: while going, the teardown; else the first condition that does not hold; else Ready.
+
+    What is not implemented (Supported) is without effect, so it explains nothing.
+    """
     if phase in (Phase.TERMINATING, Phase.GONE):
         return status.condition("Terminating") or status.condition("Ready")
     failing = (
-        condition for condition in status.conditions if condition.status == "False" and condition.type != "Ready"
+        condition
+        for condition in status.conditions
+        if condition.status == "False" and condition.type not in ("Ready", "Supported")
     )
     return next(failing, None) or status.condition("Ready")

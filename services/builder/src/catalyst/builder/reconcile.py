@@ -31,7 +31,6 @@ from catalyst.builder.core.executor import (
     Unchanged,
 )
 from catalyst.builder.core.job import Asked
-from catalyst.builder.core.logs import tail
 from catalyst.builder.core.platform import Platform
 from catalyst.builder.core.queue import Waiting, admitted
 from catalyst.builder.core.records import Record, with_fingerprint
@@ -44,6 +43,7 @@ from catalyst.events.errors import Retry
 from catalyst.kube.errors import Conflict, NotFound
 from catalyst.kube.queue import BULK, NORMAL, Queue
 from catalyst.model import labels
+from catalyst.model.logs import tail
 from catalyst.model.manifest import Manifest
 
 log = structlog.get_logger()

@@ -31,6 +31,15 @@ class Settings(ServiceSettings):
     protected_networks: Annotated[tuple[Cidr, ...], NoDecode] = Field(
         default=(), description="CIDRs of the cluster's own nodes, pods and Services, separated by commas: never opened"
     )
+    registry: str | None = Field(
+        default=None, description="the registry's host and port as nodes pull from it; without it, nothing is built"
+    )
+    git_url: str = Field(
+        default="https://github.com",
+        description="where repositories are fetched from, for environments that no forge told of",
+    )
+    public_port: int = Field(default=443, ge=1, le=65535, description="port of the edge in the URLs people get")
+    edge_namespace: str = Field(default="catalyst-edge", description="namespace of the edge's pods")
     identity: str = Field(
         default_factory=socket.gethostname, description="this replica's name in the lease; the pod's name"
     )
@@ -64,4 +73,8 @@ class Settings(ServiceSettings):
             user_namespaces=self.user_namespaces,
             pod_security_version=self.pod_security_version,
             protected_networks=self.protected_networks,
+            registry=self.registry,
+            public_port=self.public_port,
+            edge_namespace=self.edge_namespace,
+            git_url=self.git_url.rstrip("/"),
         )

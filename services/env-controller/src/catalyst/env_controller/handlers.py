@@ -6,7 +6,7 @@ it is for, if it answers the life (uid) that asked.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -18,6 +18,7 @@ from catalyst.events.bus import Received
 from catalyst.events.catalogue import (
     BranchPushed,
     BuildCleaned,
+    BuildFinished,
     Data,
     EnvironmentName,
     PullRequestChanged,
@@ -25,7 +26,7 @@ from catalyst.events.catalogue import (
 )
 from catalyst.events.errors import Reject, Retry
 from catalyst.kube.errors import Conflict, NotFound
-from catalyst.model.environment import Answers, Environment, RouteAnswer
+from catalyst.model.environment import Answers, BuildAnswer, Environment, RouteAnswer
 from catalyst.model.names import project_namespace
 
 log = structlog.get_logger()
@@ -53,12 +54,36 @@ class Handlers:
         if not isinstance(data, RouteChanged):
             raise Reject(f"{received.event.type}: expected RouteChanged")
         environment = self._asker(data.environment)
-        # An old "not live" may arrive late: while the environment lives, it answers nothing that teardown will ask.
-        if environment is None or data.live == (environment.metadata.deletion_timestamp is not None):
+        is_going = environment is not None and environment.metadata.deletion_timestamp is not None
+        if environment is None or (data.live and is_going):
             return
-        answer = RouteAnswer(live=data.live, at=received.event.time, reason=(data.reason or "")[:1024] or None)
+        # An old "not live" may arrive late: while the environment lives, it answers nothing that teardown will ask.
+        answer = RouteAnswer(
+            live=data.live,
+            at=received.event.time,
+            reason=(data.reason or "")[:1024] or None,
+            failed=not data.live and not is_going,
+        )
         known = _answers(environment)
-        await self._record(environment, known.model_copy(update={"routes": {**known.routes, data.host: answer}}))
+        routes = {**known.routes, data.host: answer}
+        if answer.failed and data.host not in _hosts(environment):
+            routes.pop(data.host)  # it was taken back
+        await self._record(environment, known.model_copy(update={"routes": routes}))
+
+    async def build_finished(self, received: Received) -> None:
+        data = received.event.data
+        if not isinstance(data, BuildFinished):
+            raise Reject(f"{received.event.type}: expected BuildFinished")
+        environment = self._asker(data.environment)
+        if environment is None or environment.metadata.deletion_timestamp is not None:
+            return
+        asked = environment.status.builds.get(data.component) if environment.status else None
+        if asked is None or (asked.key, asked.attempt) != (data.key, data.attempt):
+            log.info("answer to a build that nobody asks for any more", environment=str(environment.identity))
+            return
+        known = _answers(environment)
+        builds = {**known.builds, data.component: _answer(data, received.event.time)}
+        await self._record(environment, known.model_copy(update={"builds": builds}))
 
     async def build_cleaned(self, received: Received) -> None:
         data = received.event.data
@@ -89,6 +114,27 @@ class Handlers:
         self._controller.enqueue(EnvironmentKey(environment.metadata.namespace or "", environment.metadata.name))
 
 
+def _answer(data: BuildFinished, at: datetime) -> BuildAnswer:
+    """The answer as the status keeps it: the first line of its message a sentence, the rest the end of the log."""
+    sentence = " ".join((data.message or "").split())[:1024]
+    message = "\n".join(part for part in (sentence, data.log_tail or "") if part)
+    return BuildAnswer(
+        key=data.key,
+        attempt=data.attempt,
+        outcome=data.outcome,
+        at=at,
+        digest=data.digest,
+        ports=data.ports[:64],
+        user=(data.user or "")[:256] or None,
+        reason=(data.reason or "")[:256] or None,
+        message=message[:8192] or None,
+    )
+
+
+def _hosts(environment: Environment) -> set[str]:
+    return {route.host for route in environment.status.routes} if environment.status else set()
+
+
 def _answers(environment: Environment) -> Answers:
     return (environment.status.answers if environment.status else None) or Answers()
 
@@ -101,5 +147,6 @@ HANDLERS: Mapping[type[Data], Callable[[Handlers, Received], Awaitable[None]]] =
     PullRequestChanged: Handlers.fact,
     BranchPushed: Handlers.fact,
     RouteChanged: Handlers.route_changed,
+    BuildFinished: Handlers.build_finished,
     BuildCleaned: Handlers.build_cleaned,
 }

@@ -310,12 +310,17 @@ class Controller:
             except (ValidationError, InvalidName) as error:
                 return await self._unreadable(self._cluster.environments, manifest, error)
             self._identities[key] = identity
-            decision = decide(environment, self._cluster.observe(environment), self._clock())
+            world = await self._cluster.look(environment, self._cluster.observe(environment), self._clock())
+            decision = decide(environment, world, self._clock())
             if decision.release:
                 await self._announce(key, identity, 0)
             await self._act(environment, decision)
             if decision.announce:
                 await self._announce(key, identity, decision.again)
+            if decision.asks and world.project:
+                await self._history.ask(
+                    environment, world.project, decision.asks, world.platform.git_url, _cause(environment)
+                )
             if not decision.changes_objects:
                 if decision.requeue_after is not None:
                     self._add(key, after=max(decision.requeue_after, 0.01))
@@ -367,9 +372,8 @@ class Controller:
         if environment is None or environment.status is None or key.namespace != _home(identity):
             return  # an Environment in a foreign namespace may not speak for the one it names
         snapshot = snapshot_of(environment, self._cluster.project(identity.team, identity.project))
-        notes = environment.metadata.annotations
-        cause = Cause(notes.get(labels.CAUSE, ""), notes.get(labels.CAUSE), environment.spec.owner)
-        await self._history.announce(snapshot, again=again, cause=cause, traceparent=notes.get(labels.TRACEPARENT))
+        traceparent = environment.metadata.annotations.get(labels.TRACEPARENT)
+        await self._history.announce(snapshot, again=again, cause=_cause(environment), traceparent=traceparent)
 
     async def _departed(self, key: EnvironmentKey) -> None:
         """The resource is gone: say so, and let the facts decide whether there should be a new one."""
@@ -507,6 +511,12 @@ RECONCILERS: Mapping[type[Key], Callable[[Controller, Any], Awaitable[None]]] = 
 def _line(key: Key) -> str:
     """Whose keys wait in one line: those of a project, or of a repository."""
     return ".".join(key.subject.split(".")[:4]) if isinstance(key, FactKey) else key.namespace
+
+
+def _cause(environment: Environment) -> Cause:
+    """The event that led to the present spec, and who is behind it."""
+    notes = environment.metadata.annotations
+    return Cause(notes.get(labels.CAUSE, ""), notes.get(labels.CAUSE), environment.spec.owner)
 
 
 def _home(identity: Identity) -> str:

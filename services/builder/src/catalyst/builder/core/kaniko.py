@@ -26,9 +26,9 @@ from catalyst.builder.core.executor import (
     Outcome,
     Unchanged,
 )
-from catalyst.builder.core.logs import scrubbed
 from catalyst.builder.core.platform import Platform
 from catalyst.builder.core.registry_names import digest_in
+from catalyst.model.logs import scrubbed
 from catalyst.model.manifest import Manifest
 
 FETCH, KANIKO, PUSH = "fetch", "kaniko", "push"

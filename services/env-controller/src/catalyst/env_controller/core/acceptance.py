@@ -145,7 +145,8 @@ def unsupported_in_project(project: Project) -> list[str]:
     """Fields that are set and that nothing implements yet, as paths."""
     spec = project.spec
     wishes = {
-        "spec.components": bool(spec.components),
+        "spec.components[].development": any(component.development for component in spec.components),
+        "spec.components[].expose.private": any(c.expose and c.expose.private for c in spec.components),
         "spec.services": bool(spec.services),
         "spec.definition": spec.definition is not None,
         "spec.secrets": bool(spec.secrets),
@@ -165,6 +166,5 @@ def unsupported_in_environment(environment: Environment) -> list[str]:
         "spec.type: Deployment": spec.type == "Deployment",
         "spec.desiredState: Sleeping": spec.desired_state == "Sleeping",
         "spec.approval": spec.approval is not None,
-        "spec.overrides": spec.overrides is not None,
     }
     return [path for path, wished in wishes.items() if wished]

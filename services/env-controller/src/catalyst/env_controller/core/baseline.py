@@ -149,7 +149,7 @@ def network_policies(subject: Subject) -> list[Manifest]:
     public web, the Project's list.
     """
     edge = {
-        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": subject.platform.system_namespace}},
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": subject.platform.edge_namespace}},
         "podSelector": {"matchLabels": {"app.kubernetes.io/name": "edge"}},
     }
     dns = {

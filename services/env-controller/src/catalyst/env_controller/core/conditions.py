@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from catalyst.model.environment import Environment, EnvironmentStatus
 from catalyst.model.resource import Condition
 
 
@@ -29,3 +30,18 @@ def with_condition(
     if old is None:
         return (*conditions, new)
     return tuple(new if condition.type == kind else condition for condition in conditions)
+
+
+def said(
+    status: EnvironmentStatus,
+    environment: Environment,
+    now: datetime,
+    kind: str,
+    holds: bool,
+    reason: str,
+    message: str,
+) -> EnvironmentStatus:
+    """The status with that condition, which speaks of the Environment's present generation."""
+    generation = environment.metadata.generation or 0
+    conditions = with_condition(status.conditions, kind, holds, reason, message, generation=generation, now=now)
+    return status.model_copy(update={"conditions": conditions})

@@ -21,6 +21,10 @@ class Platform:
 
     `user_namespaces`: the nodes can run pods with `hostUsers: false`; without it development environments are
     `restricted`, too.
+
+    `registry`: host and port of the registry as nodes pull from it, None: nothing can be built. `public_port`: where
+    the edge answers. `edge_namespace`: where its pods are. `git_url`: the forge's repositories, for an environment that
+    no fact of a forge is known of.
     """
 
     zone: str = "catalyst.localhost"
@@ -28,6 +32,10 @@ class Platform:
     user_namespaces: bool = True
     pod_security_version: str = "v1.36"
     protected_networks: tuple[str, ...] = ()
+    registry: str | None = None
+    public_port: int = 443
+    edge_namespace: str = "catalyst-edge"
+    git_url: str = "https://github.com"
 
     def pod_security(self, environment_type: str) -> Literal["baseline", "restricted"]:
         return "baseline" if environment_type == "Development" and self.user_namespaces else "restricted"

@@ -51,7 +51,7 @@ def unanswered(status: EnvironmentStatus) -> list[str]:
 
 def _is_off(answers: Answers | None, host: str) -> bool:
     answer = answers.routes.get(host) if answers else None
-    return answer is not None and not answer.live
+    return answer is not None and not answer.live and not answer.failed
 
 
 def _terminating(environment: Environment) -> EnvironmentStatus:

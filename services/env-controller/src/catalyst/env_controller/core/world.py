@@ -27,7 +27,8 @@ class Observed:
     """One object as its metadata shows it.
 
     `applied`: the digest of the intent we last wrote. `managed`: its managedFields without times, which tell whether
-    somebody else has written its content since.
+    somebody else has written its content since. `status`, of a Deployment or StatefulSet: how many pods of which kind
+    there are, its conditions without times, and as `wanted` how many there should be.
     """
 
     ref: Ref
@@ -35,6 +36,8 @@ class Observed:
     applied: str | None = None
     managed: Sequence[Mapping[str, Any]] = ()
     terminating: bool = False
+    generation: int | None = None
+    status: Mapping[str, Any] | None = None
 
     def is_drifted_from(self, manifest: Manifest) -> bool:
         """Somebody else changed, added or removed content of what we want to be `manifest`."""
@@ -61,6 +64,9 @@ class World:
     `grants`: the repository patterns of the team's namespace, None when it has no such annotation. `namespace`:
     whatever holds the workload namespace's name, ours or not. `children`: by `object_key`, what carries this
     environment's uid label or stands where a child belongs.
+
+    Asked of the API server only when `look` says so: `pods`, as far as they tell how they are; `logs`, the end of each
+    that was wished for; `pull`, the digest in the annotation of the pull secret that exists.
     """
 
     platform: Platform
@@ -68,6 +74,23 @@ class World:
     grants: tuple[str, ...] | None = None
     namespace: Observed | None = None
     children: Mapping[str, Observed] = field(default_factory=dict)
+    pods: Sequence[Manifest] = ()
+    logs: Mapping[str, str] = field(default_factory=dict)
+    pull: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewSecret:
+    """A Secret that is made once, and never read or written again. In `values`, `$password` stands for 32 random
+    bytes as text, the same in all of them; `digest_in`: the annotation that gets its SHA-256.
+    """
+
+    namespace: str
+    name: str
+    labels: Mapping[str, str]
+    values: Mapping[str, str]
+    type: str = "Opaque"
+    digest_in: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +104,20 @@ class Patch:
 
 
 @dataclass(frozen=True, slots=True)
+class BuildWish:
+    """One `build.requested` to publish. `repository` is `owner/name`; `again`: how often it was asked before."""
+
+    component: str
+    key: str
+    attempt: int
+    commit: str
+    repository: str
+    fork: bool
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    again: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """What to do, in the order in which it is done. Empty but for `status`: the world is as it should be.
 
@@ -89,8 +126,10 @@ class Decision:
     apply             POST of what is missing; PUT, for one uid and resourceVersion, of what is outdated or was changed
                       by somebody else
     patch, delete     each with the uid it is meant for
+    secrets           made if they are not there
     status            written when it differs, by merge patch with uid and resourceVersion
     announce          publish the snapshot; `again`: how often the open questions have been asked again
+    asks              builds to ask for, after the snapshot that says they are wanted
     remove            delete the resource itself: its evidence is recorded
     release           take our finalizer off: the very last thing
     requeue_after     seconds until this key must be looked at again even if nothing happens
@@ -101,9 +140,11 @@ class Decision:
     apply: tuple[Manifest, ...] = ()
     patch: tuple[Patch, ...] = ()
     delete: tuple[Ref, ...] = ()
+    secrets: tuple[NewSecret, ...] = ()
     status: EnvironmentStatus | ProjectStatus | None = None
     announce: bool = True
     again: int = 0
+    asks: tuple[BuildWish, ...] = ()
     remove: bool = False
     release: bool = False
     requeue_after: float | None = None
@@ -111,7 +152,16 @@ class Decision:
     @property
     def changes_objects(self) -> bool:
         """Something besides the status is written, so the world must be looked at again."""
-        return bool(self.amend or self.create or self.apply or self.patch or self.delete or self.remove or self.release)
+        return bool(
+            self.amend
+            or self.create
+            or self.apply
+            or self.patch
+            or self.delete
+            or self.secrets
+            or self.remove
+            or self.release
+        )
 
 
 @dataclass(frozen=True, slots=True)

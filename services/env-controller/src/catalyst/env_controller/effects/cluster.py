@@ -5,23 +5,36 @@ the leader's fence. What a write answers goes straight into the mirror, so the n
 """
 
 import asyncio
+import hashlib
 import re
+import secrets
 from collections.abc import Awaitable, Iterable
+from dataclasses import replace
+from datetime import datetime
+from string import Template
+from typing import Any
 
+import structlog
+
+from catalyst.env_controller.core import workload
 from catalyst.env_controller.core.acceptance import project_problem
+from catalyst.env_controller.core.deploying import logs_for, look_for
 from catalyst.env_controller.core.platform import Platform
 from catalyst.env_controller.core.project import ProjectWorld
-from catalyst.env_controller.core.world import Decision, Observed, Patch, World
+from catalyst.env_controller.core.rollout import LogWish
+from catalyst.env_controller.core.world import Decision, NewSecret, Observed, Patch, World
 from catalyst.kube import resources
 from catalyst.kube.client import Kube
 from catalyst.kube.drift import Slim
-from catalyst.kube.errors import AlreadyExists, Conflict, NotFound
+from catalyst.kube.errors import AlreadyExists, Conflict, Invalid, NotFound, Unavailable
 from catalyst.kube.reflector import Reflector
 from catalyst.model import labels
 from catalyst.model.environment import Environment
 from catalyst.model.manifest import Manifest, Ref, ref_of
 from catalyst.model.names import project_namespace, workload_namespace
 from catalyst.model.project import Project
+
+log = structlog.get_logger()
 
 CHILDREN = (
     resources.RESOURCE_QUOTA,
@@ -31,6 +44,12 @@ CHILDREN = (
     resources.ROLE_BINDING,
 )
 """The kinds of the baseline, mirrored by metadata alone."""
+WORKLOADS = (resources.DEPLOYMENT, resources.STATEFUL_SET)
+"""Mirrored by metadata and how far they are."""
+BESIDE = (resources.SERVICE, resources.PERSISTENT_VOLUME_CLAIM)
+"""What workloads need, mirrored by metadata alone."""
+LOG_LINES = 60
+LOG_BYTES = 64 * 1024
 
 
 class Cluster:
@@ -52,7 +71,10 @@ class Cluster:
                 label_selector=labels.TEAM,
                 transform=Slim(),
             )
-            for resource in CHILDREN
+            for resource in (*CHILDREN, *BESIDE)
+        } | {
+            resource.kind: Reflector(reader, resource, label_selector=labels.TEAM, transform=WithStatus())
+            for resource in WORKLOADS
         }
 
     # The mirrors
@@ -117,6 +139,53 @@ class Cluster:
             children={seen.key: seen for seen in map(_seen, children)},
         )
 
+    async def look(self, environment: Environment, world: World, now: datetime) -> World:
+        """The world with what no mirror holds, as far as it is needed now: pods, the ends of logs, the pull secret's
+        digest.
+        """
+        wanted = look_for(environment, world)
+        if world.namespace is None or not (wanted.pods or wanted.pull):
+            return world
+        name = world.namespace.ref.name
+        if wanted.pull:
+            world = replace(world, pull=await self._pull_digest(name))
+        if wanted.pods:
+            world = replace(world, pods=await self._pods(name))
+            wishes = logs_for(environment, world, now)
+            texts = await asyncio.gather(*(self._log(name, wish) for wish in wishes))
+            world = replace(world, logs={wish.key: text for wish, text in zip(wishes, texts, strict=True)})
+        return world
+
+    async def _pull_digest(self, namespace: str) -> str | None:
+        """From its metadata alone: what the Secret holds does not leave the API server."""
+        try:
+            found = await self._reader.get(Ref("v1", "Secret", namespace, workload.PULL_SECRET), metadata_only=True)
+        except NotFound:
+            return None
+        digest: str | None = found["metadata"].get("annotations", {}).get(labels.PULL_DIGEST)
+        return digest
+
+    async def _pods(self, namespace: str) -> list[Manifest]:
+        found = []
+        pages = self._reader.list(resources.POD, namespace, label_selector=labels.COMPONENT, resource_version="0")
+        async for page in pages:
+            found += [_pod(item) for item in page.items]
+        return found
+
+    async def _log(self, namespace: str, wish: LogWish) -> str:
+        """Empty when it cannot be read: the sentence stands alone then, and it is asked again."""
+        try:
+            return await self._reader.log(
+                Ref("v1", "Pod", namespace, wish.pod),
+                wish.container,
+                tail_lines=LOG_LINES,
+                limit_bytes=LOG_BYTES,
+                previous=wish.previous,
+            )
+        except (NotFound, Invalid, Unavailable) as error:
+            log.info("log could not be read", namespace=namespace, pod=wish.pod, reason=str(error))
+            return ""
+
     def observe_project(self, project: Project) -> ProjectWorld:
         """Raises InvalidName."""
         name = project_namespace(project.team, project.metadata.name)
@@ -167,7 +236,32 @@ class Cluster:
             *map(self._write, outside),
             *map(self._patch, decision.patch),
             *map(self._delete, decision.delete),
+            *map(self._make_secret, decision.secrets),
         )
+
+    async def _make_secret(self, wish: NewSecret) -> None:
+        """Made once with random bytes that nobody keeps; one that is there already is left as it is, unread."""
+        password = secrets.token_urlsafe(32)
+        notes = {wish.digest_in: hashlib.sha256(password.encode()).hexdigest()} if wish.digest_in else {}
+        try:
+            await self._writer.create(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Secret",
+                    "metadata": {
+                        "name": wish.name,
+                        "namespace": wish.namespace,
+                        "labels": dict(wish.labels),
+                        "annotations": notes,
+                    },
+                    "type": wish.type,
+                    "stringData": {
+                        key: Template(text).substitute(password=password) for key, text in wish.values.items()
+                    },
+                }
+            )
+        except AlreadyExists:
+            log.info("secret is there already", namespace=wish.namespace, name=wish.name)
 
     async def _make(self, namespaces: Iterable[Manifest], contents: list[Manifest]) -> None:
         for manifest in namespaces:
@@ -275,6 +369,39 @@ def without_managed_fields(manifest: Manifest) -> Manifest:
     }
 
 
+class WithStatus:
+    """A transform for Deployments and StatefulSets: slim metadata, and how far they are, without times."""
+
+    def __init__(self) -> None:
+        self._slim = Slim()
+
+    def __call__(self, manifest: Manifest) -> Manifest:
+        status = manifest.get("status") or {}
+        told: dict[str, Any] = {key: status[key] for key in _COUNTS if key in status}
+        told["conditions"] = [
+            {key: condition[key] for key in ("type", "status", "reason", "message") if key in condition}
+            for condition in status.get("conditions") or ()
+        ]
+        told["wanted"] = manifest.get("spec", {}).get("replicas", 1)
+        return {**self._slim(manifest), "status": told}
+
+
+_COUNTS = ("observedGeneration", "replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
+
+
+def _pod(manifest: Manifest) -> Manifest:
+    """What tells how a pod is; neither its variables nor anything else of its spec."""
+    metadata, status = manifest["metadata"], manifest.get("status", {})
+    return {
+        "metadata": {key: metadata[key] for key in _POD_METADATA if key in metadata},
+        "status": {key: status[key] for key in _POD_STATUS if key in status},
+    }
+
+
+_POD_METADATA = ("name", "labels", "creationTimestamp", "deletionTimestamp")
+_POD_STATUS = ("phase", "reason", "message", "conditions", "initContainerStatuses", "containerStatuses")
+
+
 def namespace_head(manifest: Manifest) -> Manifest:
     """Names, labels and the one annotation that matters."""
     metadata = manifest["metadata"]
@@ -310,6 +437,8 @@ def _seen(head: Manifest) -> Observed:
         applied=metadata.get("annotations", {}).get(labels.APPLIED),
         managed=metadata.get("managedFields", ()),
         terminating="deletionTimestamp" in metadata,
+        generation=metadata.get("generation") if "status" in head else None,
+        status=head.get("status"),
     )
 
 

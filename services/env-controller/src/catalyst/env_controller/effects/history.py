@@ -7,14 +7,23 @@ import structlog
 from opentelemetry import context, propagate
 
 from catalyst.env_controller.core.facts import BranchFact, PullRequestFact
+from catalyst.env_controller.core.world import BuildWish
 from catalyst.events.bus import Bus
-from catalyst.events.catalogue import BranchPushed, EnvironmentChanged, PullRequestChanged
+from catalyst.events.catalogue import (
+    BranchPushed,
+    BuildRequested,
+    EnvironmentChanged,
+    EnvironmentName,
+    PullRequestChanged,
+    Repository,
+)
 from catalyst.events.errors import Reject, Retry
-from catalyst.events.event import Cause, environment_changed
-from catalyst.events.subjects import environment_subject
+from catalyst.events.event import Cause, Event, build_requested, environment_changed
+from catalyst.events.subjects import branch_subject, environment_subject, pull_request_subject
 from catalyst.model.clock import Clock
-from catalyst.model.environment import Phase
+from catalyst.model.environment import Environment, Phase
 from catalyst.model.names import Identity
+from catalyst.model.project import Project
 from catalyst.model.snapshot import Snapshot
 
 log = structlog.get_logger()
@@ -30,6 +39,7 @@ class History:
         self._clock = clock
         self._said: dict[Identity, bytes] = {}
         self._going: dict[Identity, Snapshot] = {}
+        self._asked: dict[Identity, dict[str, tuple[str, int, int]]] = {}
 
     async def facts(self, subject: str) -> tuple[list[PullRequestFact], list[BranchFact]]:
         """All facts of one subject. One that cannot be read was dead-lettered when it was delivered; here it is left
@@ -79,6 +89,60 @@ class History:
         if snapshot.phase == Phase.TERMINATING:
             self._going[identity] = snapshot
 
+    async def ask(
+        self, environment: Environment, project: Project, wishes: tuple[BuildWish, ...], git_url: str, cause: Cause
+    ) -> None:
+        """Publish what of these was not published yet: `build.requested`, after the snapshot that wants it. Raises
+        Retry when the bus cannot take it now.
+        """
+        identity = environment.identity
+        asked = self._asked.setdefault(identity, {})
+        for wish in wishes:
+            question = (wish.key, wish.attempt, wish.again)
+            if asked.get(wish.component) == question:
+                continue
+            data = BuildRequested(
+                environment=EnvironmentName.of(identity, environment.metadata.uid or ""),
+                component=wish.component,
+                key=wish.key,
+                attempt=wish.attempt,
+                commit=wish.commit,
+                repository=await self._repository(environment, project, wish, git_url),
+                trusted=not wish.fork,
+                inputs=dict(wish.inputs),
+            )
+            await self._sent(build_requested(data, time=self._clock(), again=wish.again, cause=cause), None)
+            asked[wish.component] = question
+            log.info("build asked for", environment=str(identity), component=wish.component, attempt=wish.attempt)
+
+    async def _repository(
+        self, environment: Environment, project: Project, wish: BuildWish, git_url: str
+    ) -> Repository:
+        """As the forge told of it in the facts of this pull request or branch; of an environment that no fact is
+        known of, as it is written in the Project. A fork is beside the repository it was made from.
+        """
+        source, told = project.spec.source, None
+        subject = _subject_of(environment, project)
+        if subject:
+            pull_requests, branches = await self.facts(subject)
+            facts = [*(fact.data for fact in pull_requests), *(fact.data for fact in branches)]
+            told = facts[-1].repository if facts else None
+        base = told or Repository(
+            forge=source.forge,
+            id=0,
+            full_name=source.repository,
+            default_branch=source.default_branch or "main",
+            clone_url=f"{git_url}/{source.repository}.git",
+            private=False,
+            fork=False,
+        )
+        if wish.repository.lower() == base.full_name.lower():
+            return base
+        place = base.clone_url.removesuffix(".git").removesuffix("/").removesuffix(base.full_name)
+        return base.model_copy(
+            update={"id": 0, "full_name": wish.repository, "clone_url": f"{place}{wish.repository}.git", "fork": True}
+        )
+
     async def announce_gone(self, identity: Identity, *, alive_uid: str | None) -> Snapshot | None:
         """Say `Gone` for the last life of this name, unless it is the one still alive. Returns that last snapshot."""
         last = self._going.get(identity) or await self.last(identity)
@@ -90,17 +154,29 @@ class History:
             log.info("environment gone", environment=str(identity), uid=last.uid)
         self._going.pop(identity, None)
         self._said.pop(identity, None)
+        self._asked.pop(identity, None)
         return last
 
     async def _publish(self, snapshot: Snapshot, again: int, cause: Cause, traceparent: str | None) -> None:
+        await self._sent(environment_changed(snapshot, time=self._clock(), again=again, cause=cause), traceparent)
+
+    async def _sent(self, event: Event, traceparent: str | None) -> None:
         if not self._bus.connected:
-            raise Retry("NATS is away; the snapshot is published when it is back")
+            raise Retry("NATS is away; it is published when it is back")
         token = context.attach(propagate.extract({"traceparent": traceparent})) if traceparent else None
         try:
-            await self._bus.publish(environment_changed(snapshot, time=self._clock(), again=again, cause=cause))
+            await self._bus.publish(event)
         finally:
             if token is not None:
                 context.detach(token)
+
+
+def _subject_of(environment: Environment, project: Project) -> str | None:
+    """The SCM subject whose facts made this environment, if any did."""
+    source, at = environment.spec.source, project.spec.source
+    if source.pull_request:
+        return pull_request_subject(at.forge, at.repository, source.pull_request.number)
+    return branch_subject(at.forge, at.repository, source.branch) if source.branch else None
 
 
 def _snapshot(data: object) -> Snapshot:

@@ -6,10 +6,10 @@ import json
 import pytest
 from joserfc.jwk import ECKey
 
-from catalyst.builder.core.logs import MAX_CHARACTERS, MAX_LINES, REDACTED, tail
 from catalyst.builder.core.tokens import Signer
 from catalyst.builder.effects.registry import docker_config
 from catalyst.events.examples import NOW
+from catalyst.model.logs import MAX_CHARACTERS, MAX_LINES, REDACTED, tail
 
 JWT = Signer(ECKey.generate_key("P-256"), "catalyst", "registry").token("x", [], NOW, "id")
 CONFIG = docker_config("registry.example.org", "build", JWT)
