@@ -71,8 +71,8 @@ class Sight:
             for kind, root in _BUILD_OBJECTS.items():
                 path = f"{root}/namespaces/{namespace}/{kind.lower()}s"
                 selector = own if kind != "Secret" else f"{labels.GROUP}/build"  # theirs name the Job alone
-                for item in (self.get(path, labelSelector=selector) or {}).get("items", ()):
-                    yield f"{kind} {namespace}/{item['metadata']['name']}"
+                if found := (self.get(path, labelSelector=selector) or {}).get("items"):
+                    yield f"{len(found)} {kind}(s) of builds"
 
     def log_end(self, service: str, lines: int = 15) -> str:
         """Of one of our services; whatever can be had."""

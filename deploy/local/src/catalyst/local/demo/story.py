@@ -60,7 +60,7 @@ class Scene:
         if status != httpx.codes.OK:
             return False, f"status {status}" if status else body
         if self.story.own is None:
-            return commit[:7] in body, f"status {status}, another commit"
+            return commit[:7] in body, "another commit answers"
         found = self.environment()
         ready = found is not None and found.status is not None and _is_ready(found.status, commit)
         return ready, f"status {status}, the commit is not ready yet"
@@ -120,9 +120,9 @@ def closed(stages: Stages, scene: Scene) -> Comment:
             for name in [name for name, still in stands.items() if not still]:
                 stages.passed(name, began=began, ended=time.time(), said=_LOOKED[name])
                 del waiting[name]
-            row.sees("; ".join(f"{name}: {still}" for name, still in stands.items() if still))
             if not waiting:
                 break
+            row.sees("; ".join(f"{name}: {still}" for name, still in stands.items() if still))
         row.says("namespace, route, build objects")
     comment = scene.comment()
     if comment is None:
@@ -191,13 +191,13 @@ def _until_shown(stages: Stages, scene: Scene, commit: str, since: float, row: R
             row.sees("waiting for env-controller")
             continue
         _tell_stages(stages, status, since)
-        row.sees(f"{status.phase}, no URL yet")
+        seen = "no URL yet"
         if status.url:
             visitor = Visitor(status.url, scene.at.authority)
             shown, seen = scene.is_shown(commit, visitor)
             if shown:
                 return visitor
-            row.sees(f"{status.phase}: {seen}")
+        row.sees(f"{status.phase}: {seen}")
         bad_since = (bad_since or time.monotonic()) if status.phase in BAD else 0.0
         if bad_since and time.monotonic() - bad_since > 10:
             raise DemoFailed(f"the environment is {status.phase}. {_blame(scene)}")
