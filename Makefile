@@ -65,7 +65,10 @@ lock: ## resolve requirements.in into requirements.lock: exact, hashed, without 
 	@tools/setup --python --before-lock
 	@.venv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		--quiet --output-file requirements.lock $(ARGS) requirements.in
-	@! grep -nE '^ *--(index|extra|find)|://' requirements.lock || { echo 'requirements.lock names a host' >&2; exit 1; }
+	@for name in requirements build; do \
+		.venv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet \
+			--constraint requirements.lock --output-file deploy/images/$$name.lock deploy/images/$$name.in || exit 1; done
+	@! grep -nE '^ *--(index|extra|find)|://' requirements.lock deploy/images/*.lock || { echo 'a lock names a host' >&2; exit 1; }
 
 clean: ## remove what was generated here: .venv, caches, .run (the binaries' cache stays)
 	@[ ! -e .run/demo/supervisor.json ] || $(PY) -m catalyst.local demo down

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import nats
-import nats.errors
 import pytest
 import yaml
 from doubles.github import GitHubDouble
 from kubectl import Kubectl, pod
 
+from catalyst.events.keys import write_keys
 from catalyst.events.users import OPERATOR, inbox_prefix
 from catalyst.local import cluster, components, platform
 from catalyst.local.node import layout, services
@@ -141,19 +140,18 @@ def _nats(world: World) -> str:
     return f"nats://{world.system.get('service', 'nats')['spec']['clusterIP']}:4222"
 
 
-async def test_nats_serves_only_who_has_a_key(world: World, tmp_path: Path) -> None:
-    url, told = _nats(world), []
+def test_nats_serves_only_who_has_a_key(world: World, tmp_path: Path) -> None:
+    def checked(*seed: Path) -> tuple[int, str]:
+        command = [sys.executable, "-m", "catalyst.events", "check", "--url", _nats(world)]
+        command += [word for file in seed for word in ("--seed", str(file))]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        return done.returncode, done.stdout + done.stderr
 
-    async def noted(error: Exception) -> None:
-        told.append(str(error))
-
-    with pytest.raises(nats.errors.Error):
-        await nats.connect(url, allow_reconnect=False, max_reconnect_attempts=0, error_cb=noted)
-    assert any("authorization" in each.lower() for each in told), told
-    seed = world.folder / "nkeys" / "notifier.seed"
-    client = await nats.connect(url, nkeys_seed=str(seed), inbox_prefix=inbox_prefix("notifier"), allow_reconnect=False)
-    assert client.is_connected
-    await client.close()
+    assert checked(world.folder / "nkeys" / f"{OPERATOR}.seed")[0] == 0
+    write_keys(tmp_path, ["stranger"])
+    for key in ((), (tmp_path / "stranger.seed",)):
+        code, said = checked(*key)
+        assert (code, "authorization violation" in said.lower()) == (2, True), said
 
 
 def test_each_pod_reaches_what_it_needs_and_nothing_else(world: World, kubectl: Kubectl) -> None:
@@ -182,7 +180,9 @@ def test_a_stranger_at_the_edge_sees_a_friendly_page(world: World) -> None:
     trust = ssl.create_default_context(cafile=str(world.done.edge_authority))
     with httpx.Client(verify=trust, trust_env=False) as visitor:
         answer = visitor.get(
-            f"https://{world.done.edge_address}/", headers={"host": host}, extensions={"sni_hostname": host}
+            f"https://{world.done.edge_address}/",
+            headers={"host": host, "accept": "text/html"},
+            extensions={"sni_hostname": host},
         )
     assert answer.status_code == 404
     assert "text/html" in answer.headers["content-type"]

@@ -21,7 +21,7 @@ import yaml
 
 from catalyst.local import certs
 from catalyst.local.control_plane import kubeconfig
-from catalyst.local.process import Part
+from catalyst.local.process import Part, tail
 
 
 class ClusterUnusable(RuntimeError):
@@ -91,11 +91,14 @@ class ExistingCluster:
         return cluster
 
     def _answers(self) -> bool:
+        if "Starting to serve" not in tail(self.proxy.log):
+            return False
         with contextlib.suppress(httpx.TransportError):
             return self.admin.get("/readyz").status_code == httpx.codes.OK
         return False
 
     def __enter__(self) -> Self:
+        self.proxy.log.unlink(missing_ok=True)  # of an earlier proxy, which says that it serves
         self.proxy.start()
         try:
             self.proxy.wait_until(self._answers, within=20, what="through to the cluster")

@@ -27,12 +27,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"{len(public)} seeds and users.json in {options.folder}")
             case "server-config":
                 public_keys = read_public_keys(options.keys) if options.keys else None
-                print(
-                    nats_server_config(
-                        store_dir=options.store, port=options.port, host=options.host, public_keys=public_keys
-                    ),
-                    end="",
+                text = nats_server_config(
+                    store_dir=options.store,
+                    port=options.port,
+                    host=options.host,
+                    http_port=options.http_port,
+                    public_keys=public_keys,
                 )
+                print(text, end="")
             case command:
                 budget = Budget(replicas=options.replicas)
                 changes = asyncio.run(_topology(options.url, options.seed, budget, dry=command == "check"))
@@ -85,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     config.add_argument("--store", type=Path, required=True, help="folder for the streams")
     config.add_argument("--keys", type=Path, help="users.json; without it anyone may do anything")
     config.add_argument("--port", type=int, default=4222)
+    config.add_argument("--http-port", type=int, help="of the monitoring pages; default: none")
     config.add_argument("--host", default="127.0.0.1")
     return parser
 

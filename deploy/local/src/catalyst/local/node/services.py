@@ -31,7 +31,7 @@ PYTHON: Final = "3.11"
 """Of the image `python:3.11-slim`, Debian bookworm's."""
 GLIBC: Final = (36, 35, 34, 31, 28, 27, 26, 24, 17, 12, 5)
 """Minor versions of glibc 2 that wheels are made for and bookworm's 2.36 runs."""
-_NOT_COPIED: Final = shutil.ignore_patterns("tests", "__pycache__", "wheels", "*.egg-info")
+_NOT_COPIED: Final = shutil.ignore_patterns("tests", "__pycache__", "wheels", "*.egg-info", "README.md")
 
 
 @dataclass(frozen=True, slots=True)
