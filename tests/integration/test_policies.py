@@ -604,6 +604,13 @@ def test_nobody_strips_the_finalizer(tenancy: Tenancy) -> None:
 # What bounds env-controller itself ----------------------------------------------------------------------------------
 
 
+def _workload(kind: str) -> Manifest:
+    pod = {"hostUsers": False, "containers": [{"name": "web", "image": "nginx"}]}
+    marks = {"app": "new"}
+    template = {"metadata": {"labels": marks}, "spec": pod}
+    return {"apiVersion": "apps/v1", "kind": kind, "spec": {"selector": {"matchLabels": marks}, "template": template}}
+
+
 @pytest.mark.parametrize(
     "manifest",
     [
@@ -611,6 +618,15 @@ def test_nobody_strips_the_finalizer(tenancy: Tenancy) -> None:
         {"apiVersion": "v1", "kind": "LimitRange", "spec": {"limits": []}},
         {"apiVersion": "v1", "kind": "ServiceAccount"},
         {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "spec": {"podSelector": {}}},
+        {"apiVersion": "v1", "kind": "Secret"},
+        {"apiVersion": "v1", "kind": "Service", "spec": {"ports": [{"port": 80}]}},
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+        },
+        _workload("Deployment"),
+        {**_workload("StatefulSet"), "spec": {**_workload("StatefulSet")["spec"], "serviceName": "new"}},
     ],
     ids=lambda manifest: manifest["kind"],
 )

@@ -473,7 +473,7 @@ def test_env_controller_may_do_its_work(tenancy: Tenancy) -> None:
     api = tenancy.env_controller
     watched = ["projects.catalyst.dev", "environments.catalyst.dev", "namespaces."]
     watched += ["resourcequotas.", "limitranges.", "serviceaccounts.", "networkpolicies.networking.k8s.io"]
-    watched += [f"rolebindings.{RBAC}"]
+    watched += [f"rolebindings.{RBAC}", "deployments.apps", "statefulsets.apps", "services.", "persistentvolumeclaims."]
     for each in watched:
         resource, _, api_group = each.partition(".")
         assert api.request("GET", path(api_group, "", resource)).status == 200, each
@@ -484,6 +484,18 @@ def test_env_controller_may_do_its_work(tenancy: Tenancy) -> None:
         assert api.apply(at, {**manifest, "metadata": {**manifest["metadata"], "uid": uid}}, dry_run=True).status == 200
         delete = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
         assert api.request("DELETE", at, delete).status == 200, at
+    runs = {
+        "deployments": seed("deployments", DEVELOPMENT, "web"),
+        "services": seed("services", DEVELOPMENT, "web"),
+        "secrets": seed("secrets", DEVELOPMENT, "catalyst-pull"),
+    }
+    # Its baselines were deleted above: their namespaces go, and take nothing in. So it is tried as far as RBAC goes.
+    for resource, manifest in runs.items():
+        answer = api.request("POST", path("apps" if resource == "deployments" else "", DEVELOPMENT, resource), manifest)
+        assert "cannot create resource" not in answer.message, answer
+    assert api.request("GET", path("", DEVELOPMENT, "pods")).status == 200
+    assert api.request("GET", path("", DEVELOPMENT, "pods", "gone/log")).status == 404
+    assert api.request("GET", path("", DEVELOPMENT, "secrets", "catalyst-pull")).status in (200, 404)
     environments = path("catalyst.dev", PROJECT, "environments")
     assert api.request("POST", environments, environment("pr-2")).status == 201
     assert api.request("POST", environments, environment("production", type="Deployment")).status == 201
@@ -498,12 +510,17 @@ def test_env_controller_may_do_its_work(tenancy: Tenancy) -> None:
 @pytest.mark.parametrize(
     ("verb", "api_group", "resource", "where"),
     [
-        ("get", "", "secrets", DEVELOPMENT),
+        *((verb, "", "secrets", DEVELOPMENT) for verb in ("get", "list", "watch", "update", "patch", "delete")),
         ("list", "", "configmaps", DEVELOPMENT),
+        ("watch", "", "pods", DEVELOPMENT),
+        ("delete", "", "pods", DEVELOPMENT),
+        ("update", "", "persistentvolumeclaims", DEVELOPMENT),
+        ("deletecollection", "apps", "deployments", DEVELOPMENT),
+        ("create", "apps", "daemonsets", DEVELOPMENT),
+        ("create", "batch", "jobs", DEVELOPMENT),
         ("get", "", "pods", DEVELOPMENT),
         ("create", "", "pods", DEVELOPMENT),
         ("create", "", "pods/exec", DEVELOPMENT),
-        ("create", "apps", "deployments", DEVELOPMENT),
         ("create", "", "serviceaccounts/token", DEVELOPMENT),
         ("create", "catalyst.dev", "projects", TEAM),
         ("delete", "catalyst.dev", "projects", TEAM),

@@ -52,16 +52,16 @@ async def test_a_repository_nobody_has_heard_of(stage: Stage) -> None:
 async def test_a_field_nothing_implements_is_named_and_the_baseline_is_made(stage: Stage) -> None:
     stage.grant()
     stage.project(
-        components=[{"name": "web", "image": "nginx"}],
-        services=[{"name": "db", "engine": "postgres"}],
+        deployments=[{"name": "staging", "branch": "main"}],
+        development={"sleep": {"after": "1h"}},
     )
     await stage.accepted()
     supported = stage.project_condition("Supported")
     assert (supported["status"], supported["reason"]) == ("False", "NotImplemented")
-    assert "spec.components, spec.services" in supported["message"]
+    assert "spec.deployments, spec.development.sleep" in supported["message"]
     await stage.deliver(stage.pull_request(1))
     ready = await stage.ready("pr-1")
-    assert "spec.components" in stage.condition(ready, "Supported")["message"]
+    assert "spec.deployments" in stage.condition(ready, "Supported")["message"]
 
 
 async def test_an_unsafe_field_is_refused_and_nothing_is_made(stage: Stage) -> None:

@@ -24,8 +24,8 @@ import pytest
 from catalyst.env_controller import __main__ as env_controller
 from catalyst.env_controller.config import Settings as ControllerSettings
 from catalyst.events.bus import Bus, BusSettings
-from catalyst.events.catalogue import BuildCleaned, Data, RouteChanged
-from catalyst.events.event import build_cleaned, route_changed
+from catalyst.events.catalogue import BuildCleaned, BuildFinished, Data, RouteChanged
+from catalyst.events.event import build_cleaned, build_finished, route_changed
 from catalyst.events.users import inbox_prefix
 from catalyst.local.installation import Found, Installation
 from catalyst.model.clock import utc_now
@@ -42,6 +42,10 @@ _PATHS = {
     "LimitRange": "/api/v1/namespaces/{namespace}/limitranges",
     "ServiceAccount": "/api/v1/namespaces/{namespace}/serviceaccounts",
     "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies",
+    "Deployment": "/apis/apps/v1/namespaces/{namespace}/deployments",
+    "Service": "/api/v1/namespaces/{namespace}/services",
+    "Secret": "/api/v1/namespaces/{namespace}/secrets",
+    "Pod": "/api/v1/namespaces/{namespace}/pods",
     "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings",
 }
 
@@ -247,6 +251,8 @@ class Stage:
         try:
             if isinstance(data, RouteChanged):
                 await bus.publish(route_changed(data, causing=asked, time=utc_now()))
+            elif isinstance(data, BuildFinished):
+                await bus.publish(build_finished(data, time=utc_now()))
             elif isinstance(data, BuildCleaned):
                 await bus.publish(build_cleaned(data, causing=asked, time=utc_now()))
         finally:

@@ -242,10 +242,11 @@ def _run(component: Component, overrides: dict[str, Any] | None = None) -> objec
     asked = project().model_copy(
         update={"spec": project().spec.model_copy(update={"components": (component, Component(name="x0", image="x"))})}
     )
-    about = environment(source=SOURCE, **({"overrides": overrides} if overrides else {}))
+    more: dict[str, Any] = {"overrides": overrides} if overrides else {}
+    about = environment(source=SOURCE, **more)
     world = World(Platform(registry="registry.test"), asked, GRANTS)
     questions = deploy(subject(about, asked, world.platform), world, EnvironmentStatus(), NOW)
-    assert questions.status is not None
+    assert isinstance(questions.status, EnvironmentStatus)
     answered = {
         name: BuildAnswer(key=question.key, outcome="succeeded", at=NOW, digest="sha256:" + "a" * 64)
         for name, question in questions.status.builds.items()

@@ -384,7 +384,7 @@ def _was_refused(environment: Environment, run: _Run) -> bool:
     return (
         bool(run.difference.apply)
         and deployed is not None
-        and deployed.reason == "RefusedByCluster"
+        and deployed.reason in ("RefusedByCluster", "Quota")
         and deployed.observed_generation == environment.metadata.generation
     )
 
@@ -392,8 +392,9 @@ def _was_refused(environment: Environment, run: _Run) -> bool:
 def refused(status: EnvironmentStatus, environment: Environment, reason: str, now: datetime) -> EnvironmentStatus:
     """The API server would not take a part of it."""
     sentence = f"The API server refuses a part of the environment: {reason}"[:1024]
-    status = said(status, environment, now, "Deployed", False, "RefusedByCluster", sentence)
-    status = said(status, environment, now, "Ready", False, "RefusedByCluster", sentence)
+    word = "Quota" if "exceeded quota" in reason else "RefusedByCluster"
+    status = said(status, environment, now, "Deployed", False, word, sentence)
+    status = said(status, environment, now, "Ready", False, word, sentence)
     serves = any(component.ready for component in status.components)
     return status.model_copy(update={"phase": Phase.DEGRADED if serves else Phase.FAILED})
 

@@ -36,7 +36,6 @@ CRASHES: Final = 2
 LONGEST: Final = 8000
 REASONS: Final = frozenset(
     {
-        "ContainerRefused",
         "CrashLoop",
         "DeadlineExceeded",
         "ImagePull",
@@ -50,7 +49,7 @@ REASONS: Final = frozenset(
         "Unschedulable",
     }
 )
-"""All that is said here; each but ContainerRefused has its remedy in the notifier."""
+"""All that is said here; the notifier has a remedy for each."""
 _PULL: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 
 
@@ -179,7 +178,7 @@ def _waits(part: Part, pod: Manifest, container: Manifest) -> Trouble | None:
     if reason in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
         if "not found" in message and ("secret" in message or "configmap" in message or "references" in message):
             return Trouble("SecretNotFound", f"{part.name} names something that is not there: {message}")
-        return Trouble("ContainerRefused", f"A container of {part.name} cannot be started: {message}")
+        return Trouble("RefusedByCluster", f"A container of {part.name} cannot be started: {message}")
     return None
 
 

@@ -107,6 +107,8 @@ def _state(snapshot: Snapshot, name: str, status: ComponentStatus | None) -> str
         return "ready"
     if status is not None and status.reason:
         return "failed"
+    if name in snapshot.builds and (build := _stage_of(snapshot, "Build", name)) and build.finished_at is None:
+        return "building"
     if status is not None and status.digest:
         return "built" if snapshot.phase == Phase.BUILDING else "deploying"
     return "building" if name in snapshot.builds and snapshot.phase not in GOING else "waiting"
