@@ -4,7 +4,8 @@ PY := .venv/bin/python
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup python check test test-full bench generate dev cluster-up cluster-down cluster-status lock clean
+.PHONY: help setup python check test test-full bench generate dev demo demo-push demo-break demo-close demo-down \
+	cluster-up cluster-down cluster-status lock clean
 
 help: ## this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +37,21 @@ generate: python ## CRDs, schemas, AsyncAPI and reference from the models; examp
 dev: python ## a whole installation on this machine, with an example pull request (ARGS=--once ends after it)
 	@$(PY) -m catalyst.local dev $(ARGS)
 
+demo: python ## a pull request becomes a running URL, from nothing (EXAMPLE=hello|shop|notes, or REPO=path of yours)
+	@$(PY) -m catalyst.local demo up $(if $(REPO),--repo $(REPO)) $(if $(EXAMPLE),--example $(EXAMPLE))
+
+demo-push: python ## a new commit: the next version comes without an outage
+	@$(PY) -m catalyst.local demo push
+
+demo-break: python ## a commit that fails: the comment says why (BREAK=build|app)
+	@$(PY) -m catalyst.local demo break $(if $(BREAK),--how $(BREAK))
+
+demo-close: python ## close the pull request: everything goes
+	@$(PY) -m catalyst.local demo close
+
+demo-down: python ## end the demo and its cluster; nothing of it stays but what was built
+	@$(PY) -m catalyst.local demo down
+
 cluster-up: python ## a whole Kubernetes on this machine, pods included; needs root on Debian, says what it installs
 	@$(PY) -m catalyst.local cluster up
 
@@ -55,5 +71,6 @@ lock: ## resolve requirements.in into requirements.lock: exact, hashed, without 
 	@! grep -nE '^ *--(index|extra|find)|://' requirements.lock deploy/images/*.lock || { echo 'a lock names a host' >&2; exit 1; }
 
 clean: ## remove what was generated here: .venv, caches, .run (the binaries' cache stays)
+	@[ ! -e .run/demo/supervisor.json ] || $(PY) -m catalyst.local demo down
 	@[ ! -e .run/cluster/state.json ] || $(PY) -m catalyst.local cluster down
 	@rm -rf .venv .run .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -27,6 +27,8 @@ PARTS: dict[str, list[str]] = {
     "stories": ["tests/stories"],
     "faults": ["tests/faults"],
     "node": ["tests/e2e/test_cluster.py", "tests/e2e/test_platform.py", "tests/e2e/test_cluster_life.py"],
+    "builds": ["tests/e2e/test_builder.py"],
+    "story": ["tests/e2e/test_story.py"],
 }
 NO_TESTS_COLLECTED = 5
 

@@ -6,6 +6,7 @@ cluster up|down|status     a whole single-machine Kubernetes that runs pods; nee
 install                    Catalyst into that cluster, or into one that you have, by deploy/k8s
 dev                        a whole installation with the services and an example pull request, until ctrl-C
 pull-request push|close|…  what GitHub would send, to a running `dev`
+demo up|push|break|…       `make demo`: a pull request becomes a running URL; needs what `cluster` needs
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from pathlib import Path
 import httpx
 
 from catalyst.local import cluster, components, dev, platform, supervisor
+from catalyst.local.demo import commands as demo
+from catalyst.local.demo import parts, places, source
 from catalyst.local.example import Action
 from catalyst.local.existing import ExistingCluster
 from catalyst.local.node import images, layout, leftovers, services
@@ -173,6 +176,20 @@ def _logs(options: argparse.Namespace) -> int:
     return 0
 
 
+def _demo(options: argparse.Namespace) -> int:
+    live = False if options.plain else None
+    match options.action:
+        case "up":
+            return demo.up(example=options.example, own=options.repo, live=live)
+        case "push":
+            return demo.push(live=live)
+        case "break":
+            return demo.spoil(options.how, live=live)
+        case "close":
+            return demo.close(live=live)
+    return demo.down()
+
+
 def _add_log_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("part", nargs="?", help="only this one")
     command.add_argument("-f", "--follow", action="store_true")
@@ -230,7 +247,30 @@ def _parser() -> argparse.ArgumentParser:
     pull_request.add_argument("action", choices=ACTIONS)
     pull_request.add_argument("--number", type=int, help="default: the example's")
     pull_request.set_defaults(run=lambda options: dev.deliver_to_running(ACTIONS[options.action], options.number))
+    _add_demo(commands.add_parser("demo", help="a pull request becomes a running URL, and goes away again"))
     return parser
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="command")
+    for name, text in (
+        ("up", "set everything up, open a pull request, wait until its URL answers"),
+        ("push", "a new commit; wait until the URL shows it"),
+        ("break", "a commit that fails; wait until the comment says why"),
+        ("close", "close the pull request; wait until nothing is left"),
+        ("down", "end everything"),
+    ):
+        command = actions.add_parser(name, help=text)
+        command.add_argument("--plain", action="store_true", help="lines instead of a table that changes")
+        command.set_defaults(run=_demo)
+        if name == "up":
+            command.add_argument("--example", default="hello", help=f"one of {', '.join(source.examples())}")
+            command.add_argument("--repo", type=Path, help="a git repository of yours instead: its current branch")
+        if name == "break":
+            command.add_argument("--how", choices=source.KINDS, default="build", help="what is to fail")
+    command = actions.add_parser("supervise", help="what `up` runs in the background")
+    command.add_argument("--folder", type=Path, default=places.FOLDER)
+    command.set_defaults(run=lambda options: parts.supervise(options.folder))
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ from catalyst.local import components
 from catalyst.local.node import images, layout, leftovers, network, packages, parts
 from catalyst.local.node.layout import Layout
 from catalyst.local.process import Part, PartFailed, tail
-from catalyst.local.supervisor import ROOT, PartState, Stopped, stop_on_signals
+from catalyst.local.supervisor import ROOT, PartState, Stopped, part_state, stop_on_signals
 
 FOLDER: Final = ROOT / ".run" / "cluster"
 MANIFESTS: Final = Path(__file__).resolve().parents[3] / "manifests"
@@ -355,8 +355,8 @@ class _Supervisor:
 
     def _write(self) -> None:
         ClusterState(
-            supervisor=_state("supervisor", os.getpid(), self._at.state / "supervisor.log"),
-            parts=tuple(_state(part.name, part.pid, part.log) for part in self._parts if part.pid is not None),
+            supervisor=part_state("supervisor", os.getpid(), self._at.state / "supervisor.log"),
+            parts=tuple(part_state(part.name, part.pid, part.log) for part in self._parts if part.pid is not None),
             restarts=dict(self._counts),
             ready=self._ready,
             kubeconfig=str(self._at.kubeconfig),
@@ -408,10 +408,6 @@ def _clean(at: Layout, say: Callable[[str], None]) -> None:
         shutil.rmtree(at.state / folder, ignore_errors=True)
     for name in ("state.json", "admin.kubeconfig"):
         (at.state / name).unlink(missing_ok=True)
-
-
-def _state(name: str, pid: int, log: Path) -> PartState:
-    return PartState(name, pid, psutil.Process(pid).create_time(), str(log))
 
 
 def _http(url: str, status: int) -> bool:

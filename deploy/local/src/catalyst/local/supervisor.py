@@ -20,11 +20,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import psutil
 
@@ -36,6 +36,7 @@ from catalyst.local.process import Part, PartFailed, tail
 
 ROOT: Final = Path(__file__).resolve().parents[5]
 FOLDER: Final = ROOT / ".run" / "local"
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +98,8 @@ def supervise(folder: Path = FOLDER) -> int:
             install(cluster)
             parts = (*cluster.parts, nats.part)
             State(
-                supervisor=_state("supervisor", os.getpid(), folder / "supervisor.log"),
-                parts=tuple(_state(part.name, part.pid, part.log) for part in parts if part.pid is not None),
+                supervisor=part_state("supervisor", os.getpid(), folder / "supervisor.log"),
+                parts=tuple(part_state(part.name, part.pid, part.log) for part in parts if part.pid is not None),
                 url=cluster.url,
                 kubeconfig=str(cluster.admin_kubeconfig),
                 nats_url=nats.url,
@@ -132,25 +133,34 @@ def up(folder: Path = FOLDER, *, within: float = 120) -> State:
     if running := State.read(folder):
         return running
     components.binaries()  # here, where its progress is seen
+    return background("the installation", ["supervise", "--folder", folder], folder, State.read, within)
+
+
+def background(
+    what: str, command: Sequence[str | Path], folder: Path, read: Callable[[Path], Found | None], within: float
+) -> Found:
+    """`python -m catalyst.local <command>`, meant to outlive us; returns when `read(folder)` finds its state. Raises
+    RuntimeError with the end of its log.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "supervisor.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "catalyst.local", "supervise", "--folder", folder],
+            [sys.executable, "-m", "catalyst.local", *command],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
     deadline = time.monotonic() + within
-    while not (state := State.read(folder)):
+    while not (state := read(folder)):
         if process.poll() is not None:
-            raise RuntimeError(f"the installation did not start; {log} ends with:\n{tail(log, 40)}")
+            raise RuntimeError(f"{what} did not start; {log} ends with:\n{tail(log, 40)}")
         if time.monotonic() > deadline:
             process.terminate()
-            raise RuntimeError(f"the installation was not ready within {within:g} s; {log} ends with:\n{tail(log, 40)}")
+            raise RuntimeError(f"{what} was not ready within {within:g} s; {log} ends with:\n{tail(log, 40)}")
         time.sleep(0.1)
-    process.returncode = 0  # it is meant to outlive us: no warning that it still runs
+    process.returncode = 0  # no warning that it still runs
     return state
 
 
@@ -159,13 +169,18 @@ def down(folder: Path = FOLDER, *, within: float = 30) -> bool:
     state = State.read(folder)
     if state is None:
         return False
-    os.kill(state.supervisor.pid, signal.SIGTERM)
-    deadline = time.monotonic() + within
-    while state.supervisor.runs or any(part.runs for part in state.parts):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"the supervisor (pid {state.supervisor.pid}) did not end within {within:g} s")
-        time.sleep(0.05)
+    end(state.supervisor, state.parts, within)
     return True
+
+
+def end(owner: PartState, parts: Iterable[PartState] = (), within: float = 30) -> None:
+    """SIGTERM to a supervisor; returns when it and its parts are gone. Raises TimeoutError when it would not end."""
+    os.kill(owner.pid, signal.SIGTERM)
+    deadline = time.monotonic() + within
+    while owner.runs or any(part.runs for part in parts):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the supervisor (pid {owner.pid}) did not end within {within:g} s")
+        time.sleep(0.05)
 
 
 def follow(logs: dict[str, Path], *, between: Callable[[], None] = lambda: None) -> Iterator[tuple[str, str]]:
@@ -186,7 +201,7 @@ def follow(logs: dict[str, Path], *, between: Callable[[], None] = lambda: None)
             time.sleep(0.1)
 
 
-def _state(name: str, pid: int, log: Path) -> PartState:
+def part_state(name: str, pid: int, log: Path) -> PartState:
     return PartState(name, pid, psutil.Process(pid).create_time(), str(log))
 
 
