@@ -23,6 +23,7 @@ from kubectl import Kubectl, pod
 from catalyst.events.keys import write_keys
 from catalyst.events.users import OPERATOR, inbox_prefix
 from catalyst.local import cluster, components, platform
+from catalyst.local.installation import SYSTEM_NAMESPACE
 from catalyst.local.node import layout, services
 
 PORT = 8900
@@ -56,7 +57,7 @@ class World:
     def folder(self) -> Path:
         return Path(self.state.kubeconfig).parent / "platform"
 
-    def pods(self, namespace: str = platform.SYSTEM_NAMESPACE) -> dict[str, dict[str, Any]]:
+    def pods(self, namespace: str = SYSTEM_NAMESPACE) -> dict[str, dict[str, Any]]:
         """Name → pod, of those that are not on their way out."""
         items = self.system.within(namespace).get("pods")["items"]
         return {p["metadata"]["name"]: p for p in items if "deletionTimestamp" not in p["metadata"]}
@@ -82,7 +83,7 @@ def world(node: cluster.ClusterState, kubectl: Kubectl, tmp_path_factory: pytest
         forge = platform.Forge(github.app.id, key, github.url, github.git_url)
         done = platform.install(node, forge, out=sys.stderr, within=180)
         try:
-            yield World(node, github, forge, done, kubectl.within(platform.SYSTEM_NAMESPACE))
+            yield World(node, github, forge, done, kubectl.within(SYSTEM_NAMESPACE))
         finally:
             for namespace in platform.NAMESPACES:
                 kubectl.run("delete", "namespace", namespace, "--ignore-not-found", "--wait=false")
@@ -256,7 +257,18 @@ def test_production_comes_up_on_one_node(world: World, kubectl: Kubectl, tmp_pat
     assert [name for name in names if name.startswith("nats-")] == ["nats-0", "nats-1", "nats-2"]
     assert all(sum(name.startswith(f"{s}-") for name in names) == 2 for s in services.SERVICES)
     seed = tmp_path / "keys" / "nkeys" / f"{OPERATOR}.seed"
-    check = [sys.executable, "-m", "catalyst.events", "check", "--url", _nats(world), "--seed", seed, "--replicas", "3"]
+    check: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "catalyst.events",
+        "check",
+        "--url",
+        _nats(world),
+        "--seed",
+        seed,
+        "--replicas",
+        "3",
+    ]
     said = subprocess.run(check, capture_output=True, text=True, timeout=60, check=False)
     assert said.returncode == 0, said.stdout + said.stderr
     # A server that ends is not missed: the others have everything, and lead on.

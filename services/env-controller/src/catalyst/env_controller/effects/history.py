@@ -148,8 +148,8 @@ class History:
         source, told = project.spec.source, None
         subject = _subject_of(environment, project)
         if subject:
-            pull_requests, branches = await self.facts(subject)
-            facts = [*(fact.data for fact in pull_requests), *(fact.data for fact in branches)]
+            known = await self.facts(subject)
+            facts = [*(fact.data for fact in known.pull_requests), *(fact.data for fact in known.branches)]
             told = facts[-1].repository if facts else None
         base = told or Repository(
             forge=source.forge,
