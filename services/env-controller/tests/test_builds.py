@@ -10,6 +10,7 @@ from makers import NOW, NOW_TEXT, A, B, at, environment, project, subject
 
 from catalyst.env_controller.core import builds
 from catalyst.env_controller.core.components import Part, parts
+from catalyst.model import labels
 from catalyst.model.environment import BuildAnswer, BuildQuestion, EnvironmentStatus
 from catalyst.model.project import Build, Component
 
@@ -47,6 +48,20 @@ def test_back_and_forth_is_three_questions() -> None:
 )
 def test_what_may_pass_is_tried_again(answer: dict[str, Any], seconds: int, attempt: int) -> None:
     assert asked(A, status_of(asked(A), **answer), seconds)["web"].attempt == attempt
+
+
+def test_a_deploy_said_since_tries_a_failed_build_again_once() -> None:
+    def again(status: dict[str, Any], said: str) -> BuildQuestion:
+        found = environment(source={"commit": A}, status=status, metadata={"annotations": {labels.DEPLOY: said}})
+        return builds.questions(subject(found), parts(project(), found), NOW)["web"]
+
+    failed = {"reason": "BuildFailed"}
+    second = again(status_of(asked(), **failed), "c-1")
+    assert (second.attempt, second.deploy) == (2, "c-1")
+    assert again(status_of({"web": second}, **failed), "c-1") == second
+    assert again(status_of({"web": second}, **failed), "c-2").attempt == 3
+    assert again(status_of({"web": second}, outcome="succeeded"), "c-2") == second
+    assert again(status_of({"web": second}), "c-2") == second
 
 
 def test_trying_again_slows_down() -> None:

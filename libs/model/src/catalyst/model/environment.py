@@ -223,6 +223,8 @@ class BuildQuestion(Status):
     """A hash of commit and inputs."""
     attempt: Annotated[int, Field(ge=1)] = 1
     """Which try."""
+    deploy: Annotated[str, Field(max_length=253)] | None = None
+    """The last `/catalyst deploy` there was by then: a later one tries a build again that failed."""
 
 
 class Route(Status):

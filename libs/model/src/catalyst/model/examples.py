@@ -187,7 +187,7 @@ ENVIRONMENT: Manifest = {
                 "message": "exit 1",
             }
         ],
-        "builds": {"web": {"key": "k1", "attempt": 2}},
+        "builds": {"web": {"key": "k1", "attempt": 2, "deploy": "d-9/command"}},
         "routes": [
             {
                 "host": "pr-42--shop--acme.preview.example.org",

@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from catalyst.events.catalogue import Build as Question
-from catalyst.model.environment import BuildQuestion, Phase
+from catalyst.model.environment import Phase
 from catalyst.model.snapshot import Snapshot
 
 
@@ -44,4 +44,4 @@ def is_over(snapshot: Snapshot) -> bool:
 def asks_for(snapshot: Snapshot, component: str, key: str, attempt: int) -> bool:
     """Whether this is the build that the snapshot asks for."""
     asked = snapshot.builds.get(component)
-    return asked is not None and asked == BuildQuestion(key=key, attempt=attempt)
+    return asked is not None and (asked.key, asked.attempt) == (key, attempt)

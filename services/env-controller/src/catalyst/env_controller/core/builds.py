@@ -3,6 +3,7 @@ key and attempt counts.
 
     another commit or other inputs   another key, and the next attempt: A → B → A is three questions
     failed for a passing reason      the same key, the next attempt, after a while that doubles
+    failed, and somebody said deploy the same key, the next attempt, at once
     unanswered                       asked again after a while that doubles, under the same key and attempt
     failed for good                  nothing, until something changes
 """
@@ -15,6 +16,7 @@ from typing import Final
 from catalyst.env_controller.core.baseline import Subject
 from catalyst.env_controller.core.components import Part
 from catalyst.env_controller.core.world import BuildWish
+from catalyst.model import labels
 from catalyst.model.environment import BuildAnswer, BuildQuestion, EnvironmentStatus
 from catalyst.model.project import Build
 
@@ -49,10 +51,12 @@ def questions(subject: Subject, parts: tuple[Part, ...], now: datetime) -> dict[
 
 def _question(subject: Subject, part: Part, status: EnvironmentStatus, now: datetime) -> BuildQuestion:
     wanted, asked = key(subject, part), status.builds.get(part.name)
+    deploy, given = subject.environment.metadata.annotations.get(labels.DEPLOY), answer(status, part.name)
     if asked is None:
-        return BuildQuestion(key=wanted, attempt=1)
-    if asked.key != wanted or is_due(asked, answer(status, part.name), now):
-        return BuildQuestion(key=wanted, attempt=asked.attempt + 1)
+        return BuildQuestion(key=wanted, attempt=1, deploy=deploy)
+    by_command = given is not None and given.outcome == "failed" and deploy not in (None, asked.deploy)
+    if asked.key != wanted or by_command or is_due(asked, given, now):
+        return BuildQuestion(key=wanted, attempt=asked.attempt + 1, deploy=deploy)
     return asked
 
 
