@@ -13,12 +13,12 @@ from catalyst.local.platform import OVERLAYS
 def test_an_overlay_is_accepted_by_a_clean_cluster(
     own_control_plane: ControlPlane, binaries: dict[str, Path], name: str
 ) -> None:
-    kubectl: list[str | Path] = [binaries["kubectl"], "--kubeconfig", own_control_plane.admin_kubeconfig]
+    kubectl = [str(binaries["kubectl"]), "--kubeconfig", str(own_control_plane.admin_kubeconfig)]
 
     def run(*words: str) -> str:
         done = subprocess.run([*kubectl, *words], capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr
-        return str(done.stdout)
+        return done.stdout
 
     said = run("apply", "--server-side", "-k", str(OVERLAYS / name))
     assert "deployment.apps/builder serverside-applied" in said
