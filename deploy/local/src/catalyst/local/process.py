@@ -114,7 +114,13 @@ class Part:
         return self._process
 
     def freeze(self) -> None:
-        self.send(signal.SIGSTOP)
+        """SIGSTOP, and wait until every thread has stopped: until then the process may still answer."""
+        pid = self.send(signal.SIGSTOP).pid
+        deadline = time.monotonic() + 5
+        while os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT | os.WNOHANG) is None:
+            if time.monotonic() > deadline:
+                raise PartFailed(self.name, "did not stop within 5 s of SIGSTOP", self.log)
+            time.sleep(0.001)
 
     def thaw(self) -> None:
         self.send(signal.SIGCONT)
