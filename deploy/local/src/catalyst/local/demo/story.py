@@ -15,7 +15,7 @@ from typing import Final
 import httpx
 
 from catalyst.local.demo.forge import Comment, Forge
-from catalyst.local.demo.places import DemoFailed, Places, Story
+from catalyst.local.demo.places import DemoFailed, NotNow, Places, Story
 from catalyst.local.demo.sight import Sight
 from catalyst.local.demo.source import Source
 from catalyst.local.demo.stages import Row, Stages
@@ -144,7 +144,7 @@ def _next_commit(scene: Scene) -> str:
         before = there.head
         there.follow_own(Path(story.own))
         if there.head == before:
-            raise DemoFailed(f"{story.own} has no new commit; make one there, then run `make demo-push` again")
+            raise NotNow(f"{story.own} has no new commit; make one there, then run `make demo-push` again")
         return f"{there.head[:SHORT]} of {story.own}"
     there.mend(story.base)
     path = there.change()
