@@ -13,7 +13,7 @@ from catalyst.local.platform import OVERLAYS
 def test_an_overlay_is_accepted_by_a_clean_cluster(
     own_control_plane: ControlPlane, binaries: dict[str, Path], name: str
 ) -> None:
-    kubectl = [binaries["kubectl"], "--kubeconfig", own_control_plane.admin_kubeconfig]
+    kubectl = [str(binaries["kubectl"]), "--kubeconfig", str(own_control_plane.admin_kubeconfig)]
 
     def run(*words: str) -> str:
         done = subprocess.run([*kubectl, *words], capture_output=True, text=True, timeout=120, check=False)

@@ -13,9 +13,9 @@ from catalyst.events.keys import read_public_keys
 from catalyst.local import platform
 from catalyst.local.__main__ import main
 from catalyst.local.control_plane import ControlPlane
-from catalyst.local.installation import InstallFailed
+from catalyst.local.installation import SYSTEM_NAMESPACE, InstallFailed
 
-SYSTEM = f"/api/v1/namespaces/{platform.SYSTEM_NAMESPACE}"
+SYSTEM = f"/api/v1/namespaces/{SYSTEM_NAMESPACE}"
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_what_nobody_gave_is_named_before_anything_runs(tried: Any, own_control_
     assert tried() == "no Secret catalyst-system/forge: give its files with --secret NAME/KEY=FILE"
     said = tried(overlay="production")
     assert "catalyst-edge/cloudflared, catalyst-system/cloudflare, catalyst-system/forge" in said
-    apps = f"/apis/apps/v1/namespaces/{platform.SYSTEM_NAMESPACE}/statefulsets"
+    apps = f"/apis/apps/v1/namespaces/{SYSTEM_NAMESPACE}/statefulsets"
     assert own_control_plane.admin.get(apps).json()["items"] == []
 
 
