@@ -135,14 +135,16 @@ def _took_reserved(fields: Fields, ours: Fields) -> bool:
 
 
 def _reaches_beyond(theirs: Fields, ours: Fields) -> bool:
-    """Whether `theirs` holds a field that `ours` does not. A leaf of ours owns everything below it."""
+    """Whether `theirs` holds a field that `ours` does not.
+
+    The schema decides what is a leaf, for everybody alike. So where theirs goes on and ours is empty, ours is no leaf:
+    we held items of that list or map, and somebody has put others in their place.
+    """
     for key, value in theirs.items():
         if key == ".":
             continue
         mine = ours.get(key)
-        if mine is None:
-            return True
-        if mine and _reaches_beyond(value, mine):
+        if mine is None or _reaches_beyond(value, mine):
             return True
     return False
 
