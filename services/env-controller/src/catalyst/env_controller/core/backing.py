@@ -166,7 +166,8 @@ def environment(subject: Subject) -> list[Manifest]:
     """What every component is told: `<NAME>_URL`, `_HOST`, `_PORT`, `_PASSWORD` of each service, of postgres `_USER`
     and `_DATABASE`, too; the first postgres is also `DATABASE_URL`, the first redis `REDIS_URL`.
     """
-    named, aliases = {}, {}
+    named: dict[str, Manifest] = {}
+    aliases: dict[str, Manifest] = {}
     for service in served(subject):
         engine = ENGINES[service.engine]
         for key in engine.secret(service.name):
