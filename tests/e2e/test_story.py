@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from catalyst.local.demo import commands, parts, story
+from catalyst.local.demo import commands, parts, source, story
 from catalyst.local.demo.places import LOOPBACK, OWNER, Places
 from catalyst.local.demo.stages import Stages
 from catalyst.local.demo.story import Scene

@@ -1,15 +1,22 @@
 """Small values that env-controller's tests begin with: one project, one environment, one fact, and what differs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from catalyst.env_controller.core.baseline import Subject
-from catalyst.env_controller.core.facts import Branch, BranchFact, PullRequest, PullRequestFact, fold_pull_request
+from catalyst.env_controller.core.facts import (
+    Branch,
+    BranchFact,
+    CommandFact,
+    PullRequest,
+    PullRequestFact,
+    fold_pull_request,
+)
 from catalyst.env_controller.core.platform import Platform
 from catalyst.env_controller.core.world import FIELD_MANAGER, Observed
 from catalyst.events import examples
-from catalyst.events.catalogue import BranchPushed, PullRequestChanged
+from catalyst.events.catalogue import BranchPushed, CommandGiven, PullRequestChanged
 from catalyst.model import labels
 from catalyst.model.environment import Environment
 from catalyst.model.manifest import Manifest, Ref, ref_of
@@ -94,8 +101,16 @@ def fact(id_: str, **fields: Any) -> PullRequestFact:
     return PullRequestFact(id_, pull_request_data(**fields))
 
 
-def pull_request(**fields: Any) -> PullRequest:
-    folded = fold_pull_request([fact("d-1", **fields)])
+def command(id_: str, command_: str = "deploy", **fields: Any) -> CommandFact:
+    """`given_at` NOW, an approval is of head A, unless said otherwise."""
+    fields.setdefault("head_sha", A if command_ == "approve" else None)
+    data = examples.command(**{"command": command_, "given_at": NOW, "author": "lisa", **fields}).data
+    assert isinstance(data, CommandGiven)
+    return CommandFact(id_, data)
+
+
+def pull_request(commands: Sequence[CommandFact] = (), **fields: Any) -> PullRequest:
+    folded = fold_pull_request([fact("d-1", **fields)], commands)
     assert folded is not None
     return folded
 

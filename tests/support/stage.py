@@ -24,8 +24,8 @@ import pytest
 from catalyst.env_controller import __main__ as env_controller
 from catalyst.env_controller.config import Settings as ControllerSettings
 from catalyst.events.bus import Bus, BusSettings
-from catalyst.events.catalogue import BuildCleaned, BuildFinished, Data, RouteChanged
-from catalyst.events.event import build_cleaned, build_finished, route_changed
+from catalyst.events.catalogue import BuildCleaned, BuildFinished, CommandGiven, Data, RouteChanged
+from catalyst.events.event import build_cleaned, build_finished, route_changed, scm_event
 from catalyst.events.users import inbox_prefix
 from catalyst.local.installation import Found, Installation
 from catalyst.model.clock import utc_now
@@ -35,6 +35,7 @@ from catalyst.webhook_ingest.config import Settings as IngestSettings
 
 SECRET = "a secret of the stories"
 _OURS = "system:serviceaccount:catalyst-system:"
+_REPOSITORY = ("id", "full_name", "default_branch", "clone_url", "private", "fork")
 PATIENCE = 10.0
 _numbers = itertools.count(1)
 _PATHS = {
@@ -255,6 +256,39 @@ class Stage:
                 await bus.publish(build_finished(data, time=utc_now()))
             elif isinstance(data, BuildCleaned):
                 await bus.publish(build_cleaned(data, causing=asked, time=utc_now()))
+        finally:
+            await bus.drain()
+
+    async def command(self, number: int, command: str, *, author: str = "lisa", **fields: Any) -> None:
+        """What webhook-ingest says once the forge has confirmed that the author may write (its own tests show that), at
+        the next second of the forge's clock.
+        """
+        settings = BusSettings(
+            self.installation.nats.url,
+            self.installation.nats.seed("webhook-ingest"),
+            inbox_prefix=inbox_prefix("webhook-ingest"),
+        )
+        of = self.pull_request(number)["repository"]
+        repository = {"forge": "github", **{name: of[name] for name in _REPOSITORY}}
+        now = self._started + timedelta(seconds=next(self._ticks))
+        comment = next(self._deliveries)
+        data = {
+            "repository": repository,
+            "number": number,
+            "command": command,
+            "author": author,
+            "permission": "write",
+            "comment_id": comment,
+            "url": f"https://github.com/{self.repository}/pull/{number}#issuecomment-{comment}",
+            "given_at": now,
+            **fields,
+        }
+        fact = CommandGiven.model_validate(data)
+        bus = await Bus.connect(settings, name="webhook-ingest", clock=utc_now)
+        try:
+            await bus.publish(
+                scm_event(fact, delivery=f"{self.team}-{comment:04}/command", time=now, actor=f"github:{author}")
+            )
         finally:
             await bus.drain()
 

@@ -108,6 +108,7 @@ def test_ids() -> None:
         "scm.pull_request.changed.v1": "d-1",
         "scm.branch.pushed.v1": "d-2",
         "scm.command.given.v1": "d-3",
+        "scm.comment.written.v1": "d-4",
         "environment.changed.v1": "u-1/1",
         "build.requested.v1": "u-1/web/9f8e7d6c/1/requested",
         "build.finished.v1": "u-1/web/9f8e7d6c/1/succeeded",

@@ -6,10 +6,11 @@ from itertools import permutations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from makers import NOTHING, NOW, A, B, C, at, fact, push
+from makers import NOTHING, NOW, A, B, C, at, command, fact, push
 
 from catalyst.env_controller.core.facts import (
     BranchFact,
+    CommandFact,
     PullRequest,
     PullRequestFact,
     fold_branch,
@@ -208,6 +209,50 @@ def test_what_is_older_than_a_closing_brings_nothing_back(facts: list[PullReques
     folded = fold_pull_request([*facts, closed])
     assert folded is not None
     assert not folded.is_open
+
+
+# Commands
+
+COMMAND_CASES: dict[str, tuple[list[CommandFact], tuple[str | None, str | None]]] = {
+    "nothing said": ([], (None, None)),
+    "the newest order counts": ([command("a", given_at=at(1)), command("b", "stop", given_at=at(2))], ("b", None)),
+    "stop wins its second": ([command("a", given_at=at(1)), command("b", "stop", given_at=at(1))], ("b", None)),
+    "the smallest id of one second": ([command("b", given_at=at(1)), command("a", given_at=at(1))], ("a", None)),
+    "an opening voids what was said before it": ([command("a", "stop", given_at=at(-1))], (None, None)),
+    "an approval of the head": ([command("a", "approve"), command("b", "approve", given_at=at(1))], (None, "a")),
+    "an approval of another commit": ([command("a", "approve", head_sha=B)], (None, None)),
+    "an approval outlives an opening": ([command("a", "approve", given_at=at(-1))], (None, "a")),
+    "help is no order": ([command("a", "help")], (None, None)),
+}
+
+
+@pytest.mark.parametrize("name", COMMAND_CASES)
+def test_rules_of_commands(name: str) -> None:
+    commands, (order, approval) = COMMAND_CASES[name]
+    folded = fold_pull_request([fact("d", action="opened")], commands)
+    assert folded is not None
+    assert (folded.order and folded.order.id, folded.approval and folded.approval.id) == (order, approval)
+
+
+def test_commands_alone_are_no_pull_request() -> None:
+    assert fold_pull_request([], [command("a")]) is None
+
+
+def test_all_orders_of_a_life_with_commands() -> None:
+    life = [fact("f", action="opened"), fact("e", head=B, action="synchronize", before=A, updated_at=at(3))]
+    said = [
+        command("a", "approve"),
+        command("b", "stop", given_at=at(1)),
+        command("c", given_at=at(2)),
+        command("d", "approve", head_sha=B, given_at=at(4)),
+    ]
+    for facts in permutations([*life, life[0]]):
+        for commands in permutations([*said, said[1]]):
+            folded = fold_pull_request(facts, commands)
+            assert folded is not None
+            assert folded.deploy is not None
+            assert folded.approval is not None
+            assert (folded.deploy.id, folded.approval.id, folded.cause) == ("c", "d", "d")
 
 
 # Branches

@@ -111,7 +111,8 @@ def test_a_type_that_nobody_handles_is_rejected_and_named() -> None:
             await found.handlers.handle(found.bus.deliver(event))
         assert refused.value.reason == (
             "type dev.catalyst.build.requested.v1: env-controller handles dev.catalyst.scm.pull_request.changed.v1, "
-            "dev.catalyst.scm.branch.pushed.v1, dev.catalyst.route.changed.v1, dev.catalyst.build.finished.v1, "
+            "dev.catalyst.scm.branch.pushed.v1, dev.catalyst.scm.command.given.v1, dev.catalyst.route.changed.v1, "
+            "dev.catalyst.build.finished.v1, "
             "dev.catalyst.build.cleaned.v1"
         )
 

@@ -1,5 +1,6 @@
 """From a folded fact to a change of spec: the matrix of requests.py, and what a hostile forge can send."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -7,14 +8,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from makers import NOTHING, NOW, NOW_TEXT, A, B, at, branch, environment, merged, project, pull_request
+from makers import NOTHING, NOW, NOW_TEXT, A, B, at, branch, command, environment, merged, project, pull_request
 
+from catalyst.env_controller.core.facts import CommandFact
 from catalyst.env_controller.core.requests import Create, Leave, Request, Update, for_branch, for_pull_request
 from catalyst.model import labels
 from catalyst.model.environment import Environment
 from catalyst.model.manifest import Manifest
 from catalyst.model.names import is_name
-from catalyst.model.snapshot import Snapshot, snapshot_of
+from catalyst.model.snapshot import Snapshot, SnapshotDeletion, snapshot_of
 
 SHOP = project()
 BRANCHES = project(triggers={"branches": [{"pattern": "*"}]})
@@ -46,9 +48,10 @@ def asked(
     refusal: str | None = None,
     now: datetime = NOW,
     opened_at: datetime | None = None,
+    commands: Sequence[CommandFact] = (),
     **state: Any,
 ) -> Request:
-    folded = pull_request(**state)
+    folded = pull_request(commands, **state)
     folded = replace(folded, opened_at=opened_at or folded.opened_at)
     return for_pull_request(project_, refusal, folded, existing, last, now)
 
@@ -233,11 +236,80 @@ def gone(reason: str, *, commit: str = A, **changed: Any) -> Snapshot:
 @pytest.mark.parametrize("reason", ["Expired", "Requested"])
 def test_stays_gone_until_a_new_commit_or_opening(reason: str) -> None:
     last = gone(reason)
-    why = f"the environment of this commit is gone ({reason}): push, or reopen, to get a new one"
+    why = f"the environment of this commit is gone ({reason}): push, reopen or deploy, to get a new one"
     assert left(asked(last=last)) == why
     assert left(asked(last=last, action="labeled", labels=("shop", "new"), title="Another title")) == why
     assert created(asked(last=last, head=B))["spec"]["source"]["commit"] == B
     assert created(asked(last=last, opened_at=at(60)))["spec"]["source"]["commit"] == A
+
+
+@pytest.mark.parametrize("reason", ["Expired", "Requested"])
+def test_a_deploy_said_since_brings_it_back(reason: str) -> None:
+    last = gone(reason)
+    again = created(asked(last=last, commands=[command("c-1", given_at=NOW)]))
+    assert again["metadata"]["annotations"][labels.DEPLOY] == "c-1"
+    before: dict[str, Any] = {
+        "created_at": at(-60),
+        "updated_at": at(-60),
+        "opened_at": NOW,
+        "commands": [command("c", given_at=at(-1))],
+    }
+    assert "push, reopen or deploy" in left(asked(last=last, **before))
+
+
+def test_stop_is_recorded_with_who_and_where_and_its_own_time() -> None:
+    stop = command("c-9/command", "stop", given_at=at(5))
+    body = updated(asked(existing=ALIVE, commands=[stop], now=at(60)))
+    assert body["spec"]["deletion"] == {
+        "reason": "Requested",
+        "at": _text(at(5)),
+        "evidence": "delivery c-9/command: /catalyst stop by lisa "
+        "(https://github.com/Acme/Shop/pull/42#issuecomment-1)",
+    }
+    assert body["metadata"]["annotations"] == {labels.CAUSE: "webhook-ingest/c-9/command"}
+    assert left(asked(commands=[stop])).startswith("stopped by lisa (https://")
+
+
+def test_what_was_stopped_comes_back_by_deploy_however_late_the_stop_was_obeyed() -> None:
+    said = [command("c-1", "stop", given_at=at(5)), command("c-2", given_at=at(6))]
+    last = gone("Requested").model_copy(
+        update={"deletion": SnapshotDeletion(reason="Requested", at=at(5), evidence="stop")}
+    )
+    assert created(asked(last=last, commands=said, now=at(600)))["spec"]["source"]["commit"] == A
+
+
+def test_an_approval_lifts_the_hold_of_its_commit_and_a_push_voids_it() -> None:
+    fork: dict[str, Any] = {"fork": True, "head": {"ref": "basket", "sha": A, "repository": "stranger/shop"}}
+    approve = command("c-1", "approve", given_at=at(1))
+    approved = created(asked(commands=[approve], **fork))["spec"]
+    assert "hold" not in approved
+    assert approved["approval"] == {"commit": A, "by": "lisa", "at": _text(at(1))}
+    existing = environment(**{key: approved[key] for key in ("source", "owner", "approval")})
+    pushed = updated(
+        asked(
+            existing=existing,
+            commands=[approve],
+            fork=True,
+            head={**fork["head"], "sha": B},
+            action="synchronize",
+            updated_at=at(2),
+        )
+    )
+    assert pushed["spec"]["approval"] is None
+    assert pushed["spec"]["hold"]["reason"] == "Fork"
+
+
+def test_deploy_on_what_runs_is_marked_once() -> None:
+    said = [command("c-1")]
+    body = updated(asked(existing=ALIVE, commands=said))
+    assert body["metadata"]["annotations"][labels.DEPLOY] == "c-1"
+    assert body["spec"] == {}
+    marked = environment(source=SOURCE, owner="mona", metadata={"annotations": body["metadata"]["annotations"]})
+    assert left(asked(existing=marked, commands=said)) == "the environment is as it should be"
+
+
+def _text(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
 @pytest.mark.parametrize("reason", ["Closed", "TriggerWithdrawn"])

@@ -3,13 +3,21 @@
 from typing import Any
 
 import pytest
-from makers import branch, project, pull_request
+from makers import B, at, branch, command, project, pull_request
 
-from catalyst.env_controller.core.triggers import NotWanted, Wanted, for_branch, for_pull_request
+from catalyst.env_controller.core.facts import CommandFact
+from catalyst.env_controller.core.triggers import NotWanted, Stopped, Wanted, for_branch, for_pull_request
 from catalyst.model.environment import Hold
 
-DRAFT = Hold(reason="Draft", message="This is a draft: mark the pull request as ready for review, and it starts.")
-FORK = Hold(reason="Fork", message="This comes from a fork: someone with write access must approve this commit.")
+DRAFT = Hold(
+    reason="Draft",
+    message="This is a draft: mark the pull request as ready for review, or comment `/catalyst deploy`, and it starts.",
+)
+FORK = Hold(
+    reason="Fork",
+    message="This comes from a fork: someone with write access must approve this commit by the comment "
+    "`/catalyst approve`.",
+)
 LABELS = {"labels": {"require": ["preview", "shop"], "exclude": ["wip", "stale"]}}
 
 # rules of the Project, state of the pull request, what comes of it
@@ -63,6 +71,38 @@ PULL_REQUESTS: list[tuple[dict[str, Any], dict[str, Any], Wanted | NotWanted]] =
 @pytest.mark.parametrize(("rules", "state", "expected"), PULL_REQUESTS)
 def test_pull_request(rules: dict[str, Any], state: dict[str, Any], expected: Wanted | NotWanted) -> None:
     assert for_pull_request(project(triggers={"pullRequests": rules}), pull_request(**state)) == expected
+
+
+STOP = Stopped("lisa", at(2), "https://github.com/Acme/Shop/pull/42#issuecomment-1")
+SAID: dict[str, tuple[dict[str, Any], dict[str, Any], list[CommandFact], Wanted | NotWanted | Stopped]] = {
+    "deploy starts a draft": ({}, {"draft": True}, [command("c")], Wanted()),
+    "deploy starts no fork": ({}, {"fork": True}, [command("c")], Wanted(FORK)),
+    "approve starts a fork": ({}, {"fork": True}, [command("c", "approve")], Wanted()),
+    "approve starts a draft": ({}, {"draft": True}, [command("c", "approve")], Wanted()),
+    "an approval is for one commit": ({}, {"fork": True, "head": B}, [command("c", "approve")], Wanted(FORK)),
+    "no approval where forks never run": (
+        {"forks": "Never"},
+        {"fork": True},
+        [command("c", "approve")],
+        NotWanted("the pull request comes from a fork and spec.triggers.pullRequests.forks is Never"),
+    ),
+    "stop": ({}, {}, [command("c", "stop", given_at=at(2))], STOP),
+    "stop of an approved fork": (
+        {},
+        {"fork": True},
+        [command("b", "approve"), command("c", "stop", given_at=at(2))],
+        STOP,
+    ),
+    "deploy after stop": ({}, {}, [command("c", "stop", given_at=at(2)), command("b", given_at=at(3))], Wanted()),
+    "help says nothing": ({}, {"draft": True}, [command("c", "help")], Wanted(DRAFT)),
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_commands(name: str) -> None:
+    rules, state, commands, expected = SAID[name]
+    told = pull_request(commands, **state)
+    assert for_pull_request(project(triggers={"pullRequests": rules}), told) == expected
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ ENV_CONTROLLER_SCM: Final = Consumer(
     stream=SCM,
     name="env-controller",
     service="env-controller",
-    filters=("scm.*.*.*.pull_request.*", "scm.*.*.*.branch.*"),
+    filters=("scm.*.*.*.pull_request.*", "scm.*.*.*.branch.*", "scm.*.*.*.command.*"),
     unhurried=True,
 )
 ENV_CONTROLLER_EVENTS: Final = Consumer(

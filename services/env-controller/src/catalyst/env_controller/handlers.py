@@ -19,12 +19,14 @@ from catalyst.events.catalogue import (
     BranchPushed,
     BuildCleaned,
     BuildFinished,
+    CommandGiven,
     Data,
     EnvironmentName,
     PullRequestChanged,
     RouteChanged,
 )
 from catalyst.events.errors import Reject, Retry
+from catalyst.events.subjects import pull_request_subject
 from catalyst.kube.errors import Conflict, NotFound
 from catalyst.model.environment import Answers, BuildAnswer, Environment, RouteAnswer
 from catalyst.model.names import project_namespace
@@ -48,6 +50,15 @@ class Handlers:
 
     async def fact(self, received: Received) -> None:
         await self._controller.settled(FactKey(received.subject))
+
+    async def command(self, received: Received) -> None:
+        data = received.event.data
+        if not isinstance(data, CommandGiven):
+            raise Reject(f"{received.event.type}: expected CommandGiven")
+        repository = data.repository
+        await self._controller.settled(
+            FactKey(pull_request_subject(repository.forge, repository.full_name, data.number))
+        )
 
     async def route_changed(self, received: Received) -> None:
         data = received.event.data
@@ -146,6 +157,7 @@ def _json(answers: Answers) -> dict[str, Any]:
 HANDLERS: Mapping[type[Data], Callable[[Handlers, Received], Awaitable[None]]] = {
     PullRequestChanged: Handlers.fact,
     BranchPushed: Handlers.fact,
+    CommandGiven: Handlers.command,
     RouteChanged: Handlers.route_changed,
     BuildFinished: Handlers.build_finished,
     BuildCleaned: Handlers.build_cleaned,

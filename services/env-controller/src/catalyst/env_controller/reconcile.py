@@ -460,8 +460,8 @@ class Controller:
             log.info("no Project names this repository", subject=key.subject)
 
     async def _judge(self, key: FactKey, projects: list[Project]) -> None:
-        pull_requests, branches = await self._history.facts(key.subject)
-        pull_request, branch = fold_pull_request(pull_requests), fold_branch(branches)
+        facts = await self._history.facts(key.subject)
+        pull_request, branch = fold_pull_request(facts.pull_requests, facts.commands), fold_branch(facts.branches)
         for project in projects:
             refusal = self._cluster.refusal(project)
             if pull_request:

@@ -2,8 +2,10 @@
 
 state \\ Environment   none                          alive                    going
 open and wanted       create (unless it expired     update if it differs     leave: made anew when it is gone
-                      or was deleted this round)
+                      or was deleted this round,
+                      and nobody said deploy since)
 open, not wanted      leave                         record TriggerWithdrawn  leave
+open, stopped         leave                         record Requested         leave
 closed                leave                         record Closed            leave
 """
 
@@ -14,13 +16,13 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from catalyst.env_controller.core import triggers
-from catalyst.env_controller.core.facts import Branch, PullRequest
+from catalyst.env_controller.core.facts import Branch, CommandFact, PullRequest
 from catalyst.env_controller.core.merge import merge_patch
-from catalyst.env_controller.core.triggers import NotWanted, Wanted
+from catalyst.env_controller.core.triggers import NotWanted, Stopped, Wanted
 from catalyst.env_controller.core.world import Patch
 from catalyst.model import environment as model
 from catalyst.model import labels
-from catalyst.model.environment import Deletion, Environment, EnvironmentSource, Hold
+from catalyst.model.environment import CommitApproval, Deletion, Environment, EnvironmentSource, Hold
 from catalyst.model.fields import GitRef, HttpsUrl, Repository, duration
 from catalyst.model.manifest import Manifest
 from catalyst.model.names import branch_environment, project_namespace, pull_request_environment
@@ -58,11 +60,15 @@ class _Wish:
     name: str
     branch: str
     source: EnvironmentSource
-    wanted: Wanted | NotWanted | None
+    wanted: Wanted | NotWanted | Stopped | None
     """None: closed or deleted at the forge."""
     evidence: str
-    """The delivery that decided."""
+    """The delivery or command that decided."""
     owner: str | None
+    deploy: CommandFact | None = None
+    """Somebody asked for it in a comment."""
+    approval: CommitApproval | None = None
+    """Somebody's consent to run this commit."""
 
     @property
     def cause(self) -> str:
@@ -99,10 +105,19 @@ def for_pull_request(
         state.head.ref,
         source,
         wanted,
-        pull_request.evidence,
+        pull_request.cause,
         state.author[:253] or None,
+        pull_request.deploy,
+        _approval(pull_request),
     )
     return _request(project, refusal, wish, existing, last, now)
+
+
+def _approval(pull_request: PullRequest) -> CommitApproval | None:
+    given = pull_request.approval
+    if given is None:
+        return None
+    return CommitApproval(commit=pull_request.state.head.sha, by=given.data.author[:253], at=given.data.given_at)
 
 
 def for_branch(
@@ -140,6 +155,9 @@ def _request(
         return _remove(existing, wish, "Closed", "", now)
     if isinstance(wish.wanted, NotWanted):
         return _remove(existing, wish, "TriggerWithdrawn", f": {wish.wanted.reason}", now)
+    if isinstance(wish.wanted, Stopped):
+        # Its own time, so that a deploy said after it is also later than the deletion.
+        return _remove(existing, wish, "Requested", f": /catalyst stop by {_said(wish.wanted)}", wish.wanted.at)
     return _update(project, refusal, existing, wish, _hold(existing, wish.wanted), now)
 
 
@@ -148,11 +166,13 @@ def _appear(project: Project, refusal: str | None, wish: _Wish, last: Snapshot |
         return Leave("closed, and there is no environment")
     if isinstance(wish.wanted, NotWanted):
         return Leave(wish.wanted.reason)
+    if isinstance(wish.wanted, Stopped):
+        return Leave(f"stopped by {_said(wish.wanted)}: /catalyst deploy, or reopening, brings it back")
     if reason := _unwilling(project, refusal):
         return Leave(reason)
     if last and _stays_gone(last, wish):
         why = last.deletion.reason if last.deletion else ""
-        return Leave(f"the environment of this commit is gone ({why}): push, or reopen, to get a new one")
+        return Leave(f"the environment of this commit is gone ({why}): push, reopen or deploy, to get a new one")
     return Create(_manifest(project, wish, wish.wanted.hold, now))
 
 
@@ -165,8 +185,12 @@ def _unwilling(project: Project, refusal: str | None) -> str | None:
 
 
 def _stays_gone(last: Snapshot, wish: _Wish) -> bool:
-    """Expired, or deleted by a person, stays gone for this round: the same commit of the same opening."""
+    """Expired, or deleted by a person, stays gone for this round: the same commit of the same opening, unless somebody
+    has asked for it since.
+    """
     if last.deletion is None or last.deletion.reason not in _STAYS_GONE:
+        return False
+    if wish.deploy and wish.deploy.data.given_at >= last.deletion.at:
         return False
     before, now = last.source.pull_request, wish.source.pull_request
     return last.source.commit == wish.source.commit and (before and before.opened_at) == (now and now.opened_at)
@@ -186,24 +210,34 @@ def _hold(existing: Environment, wanted: Wanted) -> Hold | None:
 
 
 def _remove(
-    existing: Environment, wish: _Wish, reason: Literal["Closed", "TriggerWithdrawn"], why: str, now: datetime
+    existing: Environment,
+    wish: _Wish,
+    reason: Literal["Closed", "Requested", "TriggerWithdrawn"],
+    why: str,
+    at: datetime,
 ) -> Update:
-    deletion = Deletion(reason=reason, at=now, evidence=f"delivery {wish.evidence}{why}"[:_LONGEST_TITLE])
+    deletion = Deletion(reason=reason, at=at, evidence=f"delivery {wish.evidence}{why}"[:_LONGEST_TITLE])
     body = {"metadata": {"annotations": {labels.CAUSE: wish.cause}}, "spec": {"deletion": _json(deletion)}}
     return Update(Patch(existing.ref, body))
 
 
+def _said(stopped: Stopped) -> str:
+    return f"{stopped.by} ({stopped.url})"
+
+
 def _annotations(wish: _Wish) -> dict[str, str]:
-    return {labels.BRANCH: wish.branch, labels.CAUSE: wish.cause}
+    asked = {labels.DEPLOY: wish.deploy.id} if wish.deploy else {}
+    return {labels.BRANCH: wish.branch, labels.CAUSE: wish.cause, **asked}
 
 
 def _update(
     project: Project, refusal: str | None, existing: Environment, wish: _Wish, hold: Hold | None, now: datetime
 ) -> Request:
-    before = {"source": _json(existing.spec.source), "hold": _json(existing.spec.hold)}
-    after = {"source": _json(wish.source), "hold": _json(hold)}
+    before = {name: _json(getattr(existing.spec, name)) for name in ("source", "hold", "approval")}
+    after = {"source": _json(wish.source), "hold": _json(hold), "approval": _json(wish.approval)}
     patch = merge_patch(before, after)
-    if not patch:
+    asked = wish.deploy is not None and existing.metadata.annotations.get(labels.DEPLOY) != wish.deploy.id
+    if not patch and not asked:
         return Leave("the environment is as it should be")
     if reason := _unwilling(project, refusal):
         return Leave(reason)
@@ -223,6 +257,7 @@ def _manifest(project: Project, wish: _Wish, hold: Hold | None, now: datetime) -
         "source": _json(wish.source),
         "owner": wish.owner,
         "hold": _json(hold),
+        "approval": _json(wish.approval),
         "expiresAt": _expiry(project, now),
     }
     return {

@@ -1,11 +1,15 @@
 """Does this Project want an environment for this pull request or branch, and may it start by itself?"""
 
 from dataclasses import dataclass
+from datetime import datetime
 from fnmatch import fnmatchcase
 
 from catalyst.env_controller.core.facts import Branch, PullRequest
 from catalyst.model.environment import Hold
 from catalyst.model.project import Project
+
+_DRAFT = "This is a draft: mark the pull request as ready for review, or comment `/catalyst deploy`, and it starts."
+_FORK = "This comes from a fork: someone with write access must approve this commit by the comment `/catalyst approve`."
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +26,16 @@ class NotWanted:
     reason: str
 
 
-def for_pull_request(project: Project, pull_request: PullRequest) -> Wanted | NotWanted:
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Somebody said `/catalyst stop`: no environment until `/catalyst deploy`, or until it is opened anew."""
+
+    by: str
+    at: datetime
+    url: str
+
+
+def for_pull_request(project: Project, pull_request: PullRequest) -> Wanted | NotWanted | Stopped:
     rules, state = project.spec.triggers.pull_requests, pull_request.state
     if not rules.enabled:
         return NotWanted("spec.triggers.pullRequests.enabled is false")
@@ -36,14 +49,14 @@ def for_pull_request(project: Project, pull_request: PullRequest) -> Wanted | No
         return NotWanted(f"the pull request carries the excluded labels {', '.join(excluded)}")
     if rules.base_branches and not any(fnmatchcase(state.base.ref, pattern) for pattern in rules.base_branches):
         return NotWanted(f"the base branch {state.base.ref} fits none of spec.triggers.pullRequests.baseBranches")
-    if state.draft and not rules.drafts:
-        return Wanted(
-            Hold(reason="Draft", message="This is a draft: mark the pull request as ready for review, and it starts.")
-        )
+    if stop := pull_request.stop:
+        return Stopped(stop.data.author, stop.data.given_at, stop.data.url)
+    if pull_request.approval:
+        return Wanted()
+    if state.draft and not rules.drafts and not pull_request.deploy:
+        return Wanted(Hold(reason="Draft", message=_DRAFT))
     if state.fork and rules.forks == "Approval":
-        return Wanted(
-            Hold(reason="Fork", message="This comes from a fork: someone with write access must approve this commit.")
-        )
+        return Wanted(Hold(reason="Fork", message=_FORK))
     return Wanted()
 
 

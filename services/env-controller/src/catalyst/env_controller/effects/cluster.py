@@ -302,10 +302,10 @@ class Cluster:
         """POST of what was missing, PUT of what is there, for the uid and resourceVersion it was
         decided for. A request that comes late, from a leader that was, finds its object made or changed: refused.
         """
-        if _is_of_the_cluster(manifest):
-            self._learn(await self._writer.apply(manifest))
-        elif "uid" not in manifest["metadata"]:
+        if "uid" not in manifest["metadata"]:
             await self._create(manifest)
+        elif _is_of_the_cluster(manifest):
+            self._learn(await self._writer.apply(manifest))
         else:
             self._learn(await self._writer.replace(manifest))
 
@@ -346,7 +346,7 @@ async def together(*work: Awaitable[None]) -> None:
 
 def _is_of_the_cluster(manifest: Manifest) -> bool:
     """Kubernetes makes the ServiceAccount `default`, before us or after, and books none of its fields to anybody; an
-    apply begins that. Its content is always the same, so one that comes late changes nothing.
+    apply, for the uid and resourceVersion that were seen, begins that.
     """
     return bool(manifest["kind"] == "ServiceAccount" and manifest["metadata"]["name"] == "default")
 

@@ -2,16 +2,18 @@
 
 import hashlib
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 
 import structlog
 from opentelemetry import context, propagate
 
-from catalyst.env_controller.core.facts import BranchFact, PullRequestFact
+from catalyst.env_controller.core.facts import BranchFact, CommandFact, PullRequestFact
 from catalyst.env_controller.core.world import BuildWish
 from catalyst.events.bus import Bus
 from catalyst.events.catalogue import (
     BranchPushed,
     BuildRequested,
+    CommandGiven,
     EnvironmentChanged,
     EnvironmentName,
     PullRequestChanged,
@@ -19,7 +21,14 @@ from catalyst.events.catalogue import (
 )
 from catalyst.events.errors import Reject, Retry
 from catalyst.events.event import Cause, Event, build_requested, environment_changed
-from catalyst.events.subjects import branch_subject, environment_subject, pull_request_subject
+from catalyst.events.subjects import (
+    ScmSubject,
+    branch_subject,
+    command_subject,
+    environment_subject,
+    parse_subject,
+    pull_request_subject,
+)
 from catalyst.model.clock import Clock
 from catalyst.model.environment import Environment, Phase
 from catalyst.model.names import Identity
@@ -27,6 +36,15 @@ from catalyst.model.project import Project
 from catalyst.model.snapshot import Snapshot
 
 log = structlog.get_logger()
+
+
+@dataclass
+class Facts:
+    """All that is known of one branch or one pull request, in no order."""
+
+    pull_requests: list[PullRequestFact] = field(default_factory=list)
+    branches: list[BranchFact] = field(default_factory=list)
+    commands: list[CommandFact] = field(default_factory=list)
 
 
 class History:
@@ -41,22 +59,28 @@ class History:
         self._going: dict[Identity, Snapshot] = {}
         self._asked: dict[Identity, dict[str, tuple[str, int, int]]] = {}
 
-    async def facts(self, subject: str) -> tuple[list[PullRequestFact], list[BranchFact]]:
-        """All facts of one subject. One that cannot be read was dead-lettered when it was delivered; here it is left
-        out.
+    async def facts(self, subject: str) -> Facts:
+        """All facts of one branch, or of one pull request with its commands. One that cannot be read was dead-lettered
+        when it was delivered; here it is left out.
         """
-        pull_requests, branches = [], []
-        for stored in await self._bus.facts(subject):
+        found = Facts()
+        told = [stored for each in (subject, *_commands_of(subject)) for stored in await self._bus.facts(each)]
+        for stored in told:
             try:
                 event = stored.event()
             except Reject as error:
-                log.warning("unreadable fact left out", subject=subject, sequence=stored.sequence, reason=error.reason)
+                log.warning(
+                    "unreadable fact left out", subject=stored.subject, sequence=stored.sequence, reason=error.reason
+                )
                 continue
-            if isinstance(event.data, PullRequestChanged):
-                pull_requests.append(PullRequestFact(event.id, event.data))
-            elif isinstance(event.data, BranchPushed):
-                branches.append(BranchFact(event.id, event.data))
-        return pull_requests, branches
+            match event.data:
+                case PullRequestChanged() as data:
+                    found.pull_requests.append(PullRequestFact(event.id, data))
+                case BranchPushed() as data:
+                    found.branches.append(BranchFact(event.id, data))
+                case CommandGiven() as data:
+                    found.commands.append(CommandFact(event.id, data))
+        return found
 
     async def subjects_of(self, prefix: str) -> list[str]:
         """All SCM subjects below `prefix`, such as `scm.github.acme.shop.pull_request`."""
@@ -124,8 +148,8 @@ class History:
         source, told = project.spec.source, None
         subject = _subject_of(environment, project)
         if subject:
-            pull_requests, branches = await self.facts(subject)
-            facts = [*(fact.data for fact in pull_requests), *(fact.data for fact in branches)]
+            known = await self.facts(subject)
+            facts = [*(fact.data for fact in known.pull_requests), *(fact.data for fact in known.branches)]
             told = facts[-1].repository if facts else None
         base = told or Repository(
             forge=source.forge,
@@ -169,6 +193,13 @@ class History:
         finally:
             if token is not None:
                 context.detach(token)
+
+
+def _commands_of(subject: str) -> tuple[str, ...]:
+    told = parse_subject(subject)
+    if not isinstance(told, ScmSubject) or told.kind != "pull_request":
+        return ()
+    return (command_subject(told.forge, told.repository, int(told.id)),)
 
 
 def _subject_of(environment: Environment, project: Project) -> str | None:
