@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 import httpx
 
@@ -30,13 +31,22 @@ BAD: Final = frozenset({Phase.FAILED, Phase.DEGRADED})
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A pull request that is there, and those who look at it."""
+    """A pull request that is there, and those who look at it. As a context manager it ends their connections."""
 
     at: Places
     story: Story
     source: Source
     forge: Forge
     sight: Sight
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.forge.close_connection()
+        self.sight.close()
 
     def environment(self) -> Environment | None:
         return self.sight.environment(self.story)
