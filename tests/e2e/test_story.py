@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from catalyst.local.demo import commands, parts, story
+from catalyst.local.demo import commands, parts, source, story
 from catalyst.local.demo.places import LOOPBACK, OWNER, Places
 from catalyst.local.demo.stages import Stages
 from catalyst.local.demo.story import Scene
@@ -20,9 +20,7 @@ STEADY = 40.0
 """Requests a second of the visitor who watches a version change."""
 
 
-@pytest.fixture(
-    params=["hello", pytest.param("shop", marks=pytest.mark.full), pytest.param("notes", marks=pytest.mark.full)]
-)
+@pytest.fixture(params=source.examples())
 def scene(
     request: pytest.FixtureRequest, began_here: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Scene, Stages]]:
@@ -31,7 +29,8 @@ def scene(
     with Stages(f"the story of {request.param}", live=False) as stages:
         try:
             found, _ = commands.begun(stages, at, request.param, f"{OWNER}/{request.param}", None)
-            yield found, stages
+            with found:
+                yield found, stages
         finally:
             parts.down(at)
 

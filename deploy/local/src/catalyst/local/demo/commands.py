@@ -17,7 +17,7 @@ import httpx
 from catalyst.local import cluster
 from catalyst.local.demo import parts, setting, source, story
 from catalyst.local.demo.forge import Forge, page
-from catalyst.local.demo.places import FORGE_PORT, HTTPS_PORT, LOOPBACK, OWNER, DemoFailed, Places, Story
+from catalyst.local.demo.places import FORGE_PORT, HTTPS_PORT, LOOPBACK, OWNER, DemoFailed, NotNow, Places, Story
 from catalyst.local.demo.sight import Sight
 from catalyst.local.demo.source import MAIN, Source
 from catalyst.local.demo.stages import Stages
@@ -42,7 +42,7 @@ def up(*, example: str = "hello", own: Path | None = None, live: bool | None = N
 
 def push(*, live: bool | None = None, at: Places | None = None) -> int:
     """A new commit, watched until the URL shows it; 1 when requests failed meanwhile."""
-    scene = current(at)
+    scene = _open(current(at))
     with _table(f"make demo-push: {_title(scene)}", scene.at, live, scene.sight) as stages:
         commit, counted = story.changed(stages, scene)
     stages.console.print(
@@ -55,7 +55,7 @@ def push(*, live: bool | None = None, at: Places | None = None) -> int:
 
 def spoil(kind: str, *, live: bool | None = None, at: Places | None = None) -> int:
     """A commit whose build, or whose program, fails; watched until the comment says why."""
-    scene = current(at)
+    scene = _open(current(at))
     with _table(f"make demo-break: {_title(scene)}", scene.at, live, scene.sight) as stages:
         comment, counted = story.broken(stages, scene, kind)
     serves = f"The version before goes on serving: {counted}.\n" if counted.requests else ""
@@ -119,6 +119,13 @@ def current(at: Places | None = None) -> Scene:
     return Scene(at, found, Source(at, found.name), Forge(at), Sight(Path(state.kubeconfig)))
 
 
+def _open(scene: Scene) -> Scene:
+    """Raises NotNow when the pull request is closed: a push would change nothing."""
+    if scene.forge.pull(scene.story.repository, scene.story.number)["state"] != "open":
+        raise NotNow(f"{_title(scene)} is closed; `make demo` opens it again")
+    return scene
+
+
 def _opened(stages: Stages, there: Source, forge: Forge, name: str, repository: str, own: Path | None) -> Story:
     """Pushed and opened, as a person would."""
     with stages.stage("Push", "git push") as row:
@@ -148,6 +155,8 @@ def _table(title: str, at: Places, live: bool | None, sight: Sight | None = None
     try:
         with stages:
             yield stages
+    except NotNow:
+        raise
     except (RuntimeError, OSError, LookupError, httpx.HTTPError) as error:
         stage = next((row.name for row in reversed(stages.rows) if row.state == "failed"), title)
         told = "\n".join([f"\n✗ {stage}: {error}", *getattr(error, "__notes__", []), *_logs(sight)])

@@ -47,6 +47,10 @@ class DemoFailed(RuntimeError):
     """The demo cannot go on. The text says why, and what to do."""
 
 
+class NotNow(DemoFailed):
+    """Nothing is wrong but what was asked for: no log would say more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Story:
     """One pull request of the demo. `own`: the folder of somebody's repository; None for an example."""

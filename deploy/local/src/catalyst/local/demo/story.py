@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 import httpx
 
 from catalyst.local.demo.forge import Comment, Forge
-from catalyst.local.demo.places import DemoFailed, Places, Story
+from catalyst.local.demo.places import DemoFailed, NotNow, Places, Story
 from catalyst.local.demo.sight import Sight
 from catalyst.local.demo.source import Source
 from catalyst.local.demo.stages import Row, Stages
@@ -30,13 +31,22 @@ BAD: Final = frozenset({Phase.FAILED, Phase.DEGRADED})
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A pull request that is there, and those who look at it."""
+    """A pull request that is there, and those who look at it. As a context manager it ends their connections."""
 
     at: Places
     story: Story
     source: Source
     forge: Forge
     sight: Sight
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.forge.close_connection()
+        self.sight.close()
 
     def environment(self) -> Environment | None:
         return self.sight.environment(self.story)
@@ -144,7 +154,7 @@ def _next_commit(scene: Scene) -> str:
         before = there.head
         there.follow_own(Path(story.own))
         if there.head == before:
-            raise DemoFailed(f"{story.own} has no new commit; make one there, then run `make demo-push` again")
+            raise NotNow(f"{story.own} has no new commit; make one there, then run `make demo-push` again")
         return f"{there.head[:SHORT]} of {story.own}"
     there.mend(story.base)
     path = there.change()
