@@ -20,7 +20,7 @@ STEADY = 40.0
 """Requests a second of the visitor who watches a version change."""
 
 
-# shop comes up, and loses requests from web to api while a version changes (14 of 573): not asserted until that is healed.
+# Not shop yet: while a version changes it loses requests between its components (14 of 573).
 @pytest.fixture(params=["hello"])
 def scene(
     request: pytest.FixtureRequest, began_here: bool, tmp_path_factory: pytest.TempPathFactory
