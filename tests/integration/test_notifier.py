@@ -104,6 +104,8 @@ async def test_deployment_and_check_stand_beside_it(on: Telling) -> None:
     await on.say(at(pull, Phase.READY, 4))
     await until(lambda: state(deployment) == "inactive")
     newer = max(repository.deployments.values(), key=lambda each: each.id)
+    await asyncio.sleep(0.5)
+    assert [status.state for status in newer.statuses][-1] == "success", "only the older one is over"
     await on.say(at(pull, Phase.GONE, 5, deletion=DELETED))
     await until(lambda: state(newer) == "inactive")
     await told(on, pull, "removed: the pull request was closed. Nothing of it is left.")

@@ -290,6 +290,11 @@ class Notifier:
         return [error for errors in await asyncio.gather(*work) for error in errors]
 
     async def _deployment(self, desk: Desk, key: PullRequestKey, known: Known, report: DeploymentReport) -> None:
+        await self._say(desk, key, known, report)
+        if report.state == "success" or report.ends:
+            await self._end_older(desk, key, known, report)
+
+    async def _say(self, desk: Desk, key: PullRequestKey, known: Known, report: DeploymentReport) -> None:
         slot = (report.environment, report.sha)
         have = known.deployments.get(slot, KnownReport())
         if have.said != report:
@@ -303,8 +308,6 @@ class Notifier:
                 known.deployments[slot] = KnownReport(number, have.said)
                 await desk.create_status(key, number, report)
             known.deployments[slot] = KnownReport(number, report)
-        if report.state == "success" or report.ends:
-            await self._end_older(desk, key, known, report)
 
     async def _end_older(self, desk: Desk, key: PullRequestKey, known: Known, report: DeploymentReport) -> None:
         """The deployments of former commits to the same environment are over."""
@@ -313,7 +316,7 @@ class Notifier:
                 continue
             if not have.said.ends:
                 ended = DeploymentReport(sha, environment, "inactive", None, "Replaced by a newer commit")
-                await self._deployment(desk, key, known, ended)
+                await self._say(desk, key, known, ended)
             del known.deployments[environment, sha]
 
     async def _check(self, desk: Desk, key: PullRequestKey, known: Known, report: CheckReport) -> None:

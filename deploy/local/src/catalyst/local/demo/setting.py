@@ -32,7 +32,7 @@ def machine(stages: Stages) -> None:
     if os.environ.get("CATALYST_KUBECONFIG"):
         raise DemoFailed(
             "CATALYST_KUBECONFIG is set, and the demo brings a cluster of its own: GitHub's double must be reachable "
-            "from its pods. Unset it for the demo; docs/install.md says how Catalyst gets into your cluster."
+            "from its pods. Unset it for the demo; deploy/k8s/README.md says how Catalyst gets into your cluster."
         )
     packages.check_machine()
     with stages.stage("Machine", "Debian packages, binaries from Go modules, base images") as row:
