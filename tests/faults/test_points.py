@@ -27,6 +27,8 @@ from processes import process
 from catalyst.local.installation import Installation
 
 LIST = Path(__file__).with_name("points.txt")
+SOMETIMES = {"env-controller opened kube.after:apply:ServiceAccount"}
+"""Reached when Kubernetes has made the ServiceAccount `default` before us; when we were first, it was created."""
 
 
 def _listed() -> list[tuple[str, str, str, int]]:
@@ -68,7 +70,7 @@ async def undisturbed(installation: Installation, folder: Path) -> set[str]:
 async def test_the_points_of_a_life_are_known(installation: Installation, tmp_path: Path) -> None:
     found = await undisturbed(installation, tmp_path)
     known = [f"{service} {phase} {point}" for service, phase, point, _ in _listed()]
-    assert sorted(found) == sorted(known), "another life than points.txt knows: update it"
+    assert sorted(found - SOMETIMES) == sorted(known), "another life than points.txt knows: update it"
 
 
 @pytest.mark.full

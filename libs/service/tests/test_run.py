@@ -30,6 +30,7 @@ async def main(settings, life):
     logging.getLogger("foreign").warning("says %s", "hi", extra={"field": 1})
     counter.add(1, {"to": "all"})
     if settings.greeting == "crash":
+        password = "canary-" + "a4c1"
         raise LookupError("nobody there")
     await life.stopping.wait()
     await asyncio.sleep(0.5)
@@ -95,6 +96,8 @@ def test_a_crash_is_told_and_leaves_with_1(script: Path) -> None:
         output, errors = process.communicate(timeout=20)
     crashed = entries(output)[-1]
     assert (crashed["event"], crashed["exception"][0]["exc_value"]) == ("crashed", "nobody there")
+    assert crashed["exception"][0]["frames"][-1]["name"] == "main"
+    assert "canary-a4c1" not in output, "a traceback shows no variables: they hold secrets"
     assert (process.returncode, errors) == (1, "")
 
 

@@ -22,6 +22,9 @@ LEVELS: Mapping[str, int] = {
 
 QUIET = ("uvicorn", "uvicorn.error", "asyncio", "httpx")
 
+# Without the frames' variables, which structlog shows by itself: they hold secrets, tokens and payloads.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+
 
 def configure(service: str, level: str) -> None:
     """Set up logging of this process, once, at boot."""
@@ -31,7 +34,7 @@ def configure(service: str, level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _with_trace,
         _with_service(service),
-        structlog.processors.dict_tracebacks,
+        _TRACEBACKS,
     ]
     structlog.configure(
         processors=[*shared, structlog.processors.JSONRenderer(serializer=_json)],
