@@ -6,6 +6,7 @@ that the Deployment controller made and the API server admitted), and dns-proxy 
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -215,6 +216,39 @@ async def test_a_host_that_is_taken_is_said(stage: Stage) -> None:
     await stage.until(lambda: stage.phase("pr-1") == "Degraded", "what runs is seen, too")
 
 
+async def test_a_database_is_there_before_those_that_depend_on_it(stage: Stage) -> None:
+    story, web = Story(stage), {"name": "web", "image": "nginx", "dependsOn": ["db"]}
+    await story.opened(components=[web], services=[{"name": "db", "engine": "postgres"}])
+    await stage.until(lambda: story.pods(), "the database's pod was admitted")
+    (pod,) = story.pods()
+    assert pod["metadata"]["name"] == "db-0"
+    assert pod["spec"]["hostUsers"] is False
+    secret = stage.object("Secret", "pr-1", "db-credentials")
+    values = {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
+    assert values["url"] == f"postgresql://app:{values['password']}@db:5432/app"
+    assert stage.names_of("PersistentVolumeClaim", "pr-1") == {"data-db-0"}
+    assert stage.names_of("Deployment", "pr-1") == set()
+
+    story.run(pod, name="db")
+    await stage.until(lambda: len(story.pods()) == 2, "the component follows")
+    web_pod = next(found for found in story.pods() if found["metadata"]["name"] != "db-0")
+    env = {each["name"]: each for each in web_pod["spec"]["containers"][0]["env"]}
+    assert env["DATABASE_URL"]["valueFrom"] == {"secretKeyRef": {"name": "db-credentials", "key": "url"}}
+    assert values["password"] not in str(story.status())
+    story.run(web_pod)
+    await stage.until(lambda: stage.phase("pr-1") == "Ready", "it is ready")
+    assert {each["name"]: each["ready"] for each in story.status()["components"]} == {"web": True, "db": True}
+
+    # At rest nothing is written; what somebody changes is repaired, the password stays.
+    stage.patch(stage.path_of("StatefulSet", "pr-1", "db"), {"spec": {"replicas": 2}})
+    await stage.until(lambda: stage.object("StatefulSet", "pr-1", "db")["spec"]["replicas"] == 1, "it is repaired")
+    assert stage.object("Secret", "pr-1", "db-credentials")["data"] == secret["data"]
+
+    stage.project(components=[{"name": "web", "image": "nginx"}])
+    await stage.until(lambda: stage.names_of("StatefulSet", "pr-1") == set(), "the database is gone")
+    await stage.until(lambda: "db" not in stage.names_of("Service", "pr-1"), "its Service, too")
+
+
 class Story:
     """One pull request of a stage, and the parts that nobody else plays here."""
 
@@ -292,10 +326,11 @@ class Story:
         image: str = pod["spec"]["containers"][0]["image"]
         return image.endswith(f"@sha256:{digest * 64}")
 
-    def run(self, pod: dict[str, Any]) -> None:
+    def run(self, pod: dict[str, Any], name: str = "web") -> None:
         now = _ago(0)
         ready = {"type": "Ready", "status": "True", "lastTransitionTime": now}
-        self._tell(pod, [ready], {"state": {"running": {"startedAt": now}}, "ready": True, "started": True})
+        container = {"name": name, "state": {"running": {"startedAt": now}}, "ready": True, "started": True}
+        self._tell(pod, [ready], container)
 
     def breaks(self, pod: dict[str, Any], container: dict[str, Any]) -> None:
         told = {"ready": False, "restartCount": 0, **container}

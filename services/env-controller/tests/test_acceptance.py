@@ -20,7 +20,7 @@ from makers import (
 )
 from pydantic import BaseModel
 
-from catalyst.env_controller.core import baseline, requests
+from catalyst.env_controller.core import backing, baseline, requests
 from catalyst.env_controller.core.acceptance import (
     Problem,
     environment_problem,
@@ -206,6 +206,13 @@ def _made(asked: Project) -> object:
     return baseline.children(subject(project_=asked))
 
 
+def _backed(asked: Project) -> object:
+    """Beside what one postgres `x` that says nothing more comes to."""
+    bare = project(services=[{"name": "x", "engine": "postgres"}])
+    found = backing.backings(asked) or backing.backings(bare)
+    return [backing.manifests(subject(project_=asked), service) for service in found]
+
+
 def _judged(asked: Project) -> object:
     return project_problem(asked, GRANTS, PLATFORM)
 
@@ -231,6 +238,14 @@ EFFECTS_OF_A_PROJECT: Mapping[str, tuple[Any, Callable[[Project], object]]] = {
         _made,
     ),
     "development.ttl": ("1h", _asked),
+    "services[].name": ([{"name": "db", "engine": "postgres"}], _backed),
+    "services[].engine": ([{"name": "db", "engine": "redis"}], _backed),
+    "services[].version": ([{"name": "x", "engine": "postgres", "version": "16"}], _backed),
+    "services[].storage.size": ([{"name": "x", "engine": "postgres", "storage": {"size": "2Gi"}}], _backed),
+    "services[].storage.storageClassName": (
+        [{"name": "x", "engine": "postgres", "storage": {"size": "1Gi", "storageClassName": "fast"}}],
+        _backed,
+    ),
     "paused": (True, _asked),
 }
 """Path → a value, and where it shows. What a component says shows in what is built, run and routed: `_run`."""
@@ -418,7 +433,9 @@ def test_what_is_named() -> None:
     assert NAMED_IN_A_PROJECT == [
         "spec.components[].development",
         "spec.components[].expose.private",
-        "spec.services",
+        "spec.services[].container",
+        "spec.services[].credentialsRef",
+        "spec.services[].backup",
         "spec.definition",
         "spec.secrets",
         "spec.deployments",
@@ -428,6 +445,8 @@ def test_what_is_named() -> None:
         "spec.triggers.manual",
         "spec.triggers.agents",
     ]
+    stored = project(services=[{"name": "files", "engine": "s3"}, {"name": "db", "engine": "postgres"}])
+    assert unsupported_in_project(stored) == ["spec.services[].engine: s3"]
     assert NAMED_IN_AN_ENVIRONMENT == [
         "spec.type: Deployment",
         "spec.desiredState: Sleeping",

@@ -1,189 +1,211 @@
-"""Services beside the components: what is made of an entry, what is refused of it, and what components are told."""
+"""A postgres and a redis beside the components: what is made, what components are told, and how it is followed."""
 
-import re
-from string import Template
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from makers import PLATFORM, project, subject
+from makers import GRANTS, NOW, at, environment, project, stored, subject
 
-from catalyst.env_controller.core.backing import credentials, environment, manifests, served, unsupported
-from catalyst.env_controller.core.baseline import Subject
+from catalyst.env_controller.core import backing
+from catalyst.env_controller.core.deploying import deploy, look_for
 from catalyst.env_controller.core.platform import Platform
-from catalyst.model.manifest import Manifest
-from catalyst.model.names import NAME_PATTERN
+from catalyst.env_controller.core.world import Decision, Observed, World
+from catalyst.model.environment import Environment, EnvironmentStatus
+from catalyst.model.manifest import Manifest, Ref
+from catalyst.model.project import Project
 
-POSTGRES = {"name": "db", "engine": "postgres"}
-REDIS = {"name": "cache", "engine": "redis"}
-
-
-def having(*services: dict[str, Any], platform: Platform = PLATFORM) -> Subject:
-    return subject(project_=project(services=list(services)), platform=platform)
-
-
-def one(found: Subject, kind: str) -> Manifest:
-    (manifest,) = (manifest for manifest in manifests(found) if manifest["kind"] == kind)
-    return manifest
+DB: dict[str, Any] = {"name": "db", "engine": "postgres"}
+CACHE: dict[str, Any] = {"name": "my-cache", "engine": "redis"}
+WEB: dict[str, Any] = {"name": "web", "image": "nginx"}
+READY = {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1, "wanted": 1}
 
 
-def variables(found: Subject) -> dict[str, tuple[str, str]]:
-    """By name: the Secret and its key."""
-    told = {}
-    for variable in environment(found):
-        ref = variable["valueFrom"]["secretKeyRef"]
-        told[variable["name"]] = (ref["name"], ref["key"])
-    return told
+def asked(*services: dict[str, Any], **web: Any) -> Project:
+    return project(components=[{**WEB, **web}], services=list(services))
 
 
-def test_a_project_without_services_gets_nothing() -> None:
-    assert (manifests(having()), credentials(having()), environment(having())) == ([], (), [])
+def decided(
+    of: Project, *there: Observed, status: EnvironmentStatus | None = None, now: Any = NOW, **world: Any
+) -> Decision:
+    about: Environment = environment(source={"commit": "a" * 40})
+    namespace = Observed(Ref("v1", "Namespace", "", "acme--shop--pr-42", "u", "1"))
+    seen = World(Platform(), of, GRANTS, namespace, {one.key: one for one in there}, **world)
+    return deploy(subject(about, of), seen, status or EnvironmentStatus(), now)
 
 
-def test_a_postgres() -> None:
-    found = having(POSTGRES)
-    pod = one(found, "StatefulSet")["spec"]["template"]["spec"]
+def is_there(manifest: Manifest, **status: Any) -> Observed:
+    return replace(stored(manifest, "uid-1"), generation=1, status={**READY, **status})
+
+
+def kinds(manifests: tuple[Manifest, ...]) -> set[tuple[str, str]]:
+    return {(one["kind"], one["metadata"]["name"]) for one in manifests}
+
+
+def set_of(of: Project, index: int = 0) -> Manifest:
+    return backing.manifests(subject(project_=of), of.spec.services[index])[0]
+
+
+def test_a_postgres_runs_as_its_own_user_with_a_disk() -> None:
+    made = set_of(asked(DB))
+    spec = made["spec"]
+    pod, (claim,) = spec["template"]["spec"], spec["volumeClaimTemplates"]
     (container,) = pod["containers"]
+    assert claim == {
+        "metadata": {"name": "data"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    }
     assert container["image"] == "postgres:15"
     assert {variable["name"]: variable.get("value") for variable in container["env"]} == {
         "POSTGRES_USER": "app",
         "POSTGRES_DB": "app",
         "POSTGRES_PASSWORD": None,
-        "PGDATA": "/var/lib/postgresql/data/pgdata",
+        "PGDATA": "/data/pgdata",
     }
-    assert container["readinessProbe"]["exec"]["command"][0] == "pg_isready"
-    assert pod["volumes"] == [{"name": "data", "persistentVolumeClaim": {"claimName": "db.data"}}]
-    assert one(found, "PersistentVolumeClaim")["metadata"]["name"] == "db.data"
-    assert one(found, "PersistentVolumeClaim")["spec"]["resources"] == {"requests": {"storage": "1Gi"}}
-    assert one(found, "Service")["spec"]["ports"][0]["port"] == 5432
-    assert variables(found) == {
-        "DATABASE_URL": ("db", "url"),
-        **{f"DB_{key.upper()}": ("db", key) for key in ("host", "port", "user", "database", "password", "url")},
+    assert (pod["securityContext"]["runAsUser"], pod["securityContext"]["fsGroup"]) == (999, 999)
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    assert (pod["automountServiceAccountToken"], pod["enableServiceLinks"], pod["hostUsers"]) == (False, False, False)
+    assert spec["persistentVolumeClaimRetentionPolicy"]["whenDeleted"] == "Delete"
+
+
+def test_version_and_disk_as_asked() -> None:
+    spec = set_of(asked({**CACHE, "version": "7.2", "storage": {"size": "3Gi", "storageClassName": "fast"}}))["spec"]
+    assert spec["template"]["spec"]["containers"][0]["image"] == "redis:7.2"
+    claim = spec["volumeClaimTemplates"][0]["spec"]
+    assert (claim["resources"]["requests"]["storage"], claim["storageClassName"]) == ("3Gi", "fast")
+
+
+def test_what_components_are_told_without_any_password_in_it() -> None:
+    (deployment,) = [m for m in decided(asked(DB, CACHE)).apply if m["kind"] == "Deployment"]
+    env = {each["name"]: each for each in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
+    assert {
+        name: each["value"] for name, each in env.items() if name.startswith(("DB_", "MY_")) and "value" in each
+    } == {
+        "DB_HOST": "db",
+        "DB_PORT": "5432",
+        "DB_USER": "app",
+        "DB_DATABASE": "app",
+        "MY_CACHE_HOST": "my-cache",
+        "MY_CACHE_PORT": "6379",
     }
+    for name, secret, key in (
+        ("DATABASE_URL", "db", "url"),
+        ("DB_URL", "db", "url"),
+        ("DB_PASSWORD", "db", "password"),
+        ("REDIS_URL", "my-cache", "url"),
+        ("MY_CACHE_PASSWORD", "my-cache", "password"),
+    ):
+        wanted = {"secretKeyRef": {"name": f"{secret}-credentials", "key": key}}
+        assert env[name] == {"name": name, "valueFrom": wanted}
 
 
-def test_a_redis_reads_its_password_from_a_file() -> None:
-    found = having(REDIS)
-    pod = one(found, "StatefulSet")["spec"]["template"]["spec"]
-    (container,) = pod["containers"]
-    assert container["image"] == "redis:7"
-    assert container["args"] == ["redis-server", "/etc/catalyst/redis.conf"]
-    assert pod["volumes"][1]["secret"]["items"] == [{"key": "redis.conf", "path": "redis.conf"}]
-    assert "requirepass $password\n" in credentials(found)[0].values["redis.conf"]
-    assert variables(found) == {
-        "REDIS_URL": ("cache", "url"),
-        **{f"CACHE_{key.upper()}": ("cache", key) for key in ("host", "port", "password", "url")},
+def test_what_the_project_says_itself_counts() -> None:
+    of = asked(DB, env=[{"name": "DATABASE_URL", "value": "mine"}])
+    (deployment,) = [m for m in decided(of).apply if m["kind"] == "Deployment"]
+    env = {each["name"]: each for each in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
+    assert env["DATABASE_URL"] == {"name": "DATABASE_URL", "value": "mine"}
+
+
+def test_short_names_are_the_first_of_each_engine() -> None:
+    of = asked({"name": "database", "engine": "redis"}, DB, {**DB, "name": "second"})
+    told = {each["name"]: each for each in backing.variables(of)}
+    assert told["DATABASE_URL"]["valueFrom"]["secretKeyRef"]["name"] == "db-credentials"
+    assert told["REDIS_URL"]["valueFrom"]["secretKeyRef"]["name"] == "database-credentials"
+
+
+def test_credentials_are_made_with_the_service_and_never_again() -> None:
+    of = asked(DB, CACHE)
+    first = decided(of)
+    assert {secret.name: dict(secret.values) for secret in first.secrets} == {
+        "db-credentials": {"password": "$password", "url": "postgresql://app:$password@db:5432/app"},
+        "my-cache-credentials": {"password": "$password", "url": "redis://:$password@my-cache:6379/0"},
     }
+    assert [secret.name for secret in decided(of, is_there(set_of(of))).secrets] == ["my-cache-credentials"]
+    changed = is_there({**set_of(of), "metadata": {**set_of(of)["metadata"], "annotations": {}}})
+    repaired = decided(of, changed, is_there(set_of(of, 1)))
+    assert ("StatefulSet", "db") in kinds(repaired.apply)
+    assert repaired.secrets == ()
 
 
-def test_what_the_entry_says_counts() -> None:
-    found = having(
-        POSTGRES
-        | {
-            "version": "16.4",
-            "storage": {"size": "5Gi", "storageClassName": "fast"},
-            "credentialsRef": {"name": "db-login"},
-            "container": {
-                "args": ["postgres", "-c", "fsync=off"],
-                "env": [{"name": "TZ", "value": "UTC"}],
-                "resources": {"limits": {"memory": "1Gi"}},
-            },
-        }
-    )
-    (container,) = one(found, "StatefulSet")["spec"]["template"]["spec"]["containers"]
-    assert container["image"] == "postgres:16.4"
-    assert container["args"] == ["postgres", "-c", "fsync=off"]
-    assert {"name": "TZ", "value": "UTC"} in container["env"]
-    assert container["resources"] == {"limits": {"memory": "1Gi"}}
-    claim = one(found, "PersistentVolumeClaim")["spec"]
-    assert (claim["storageClassName"], claim["resources"]["requests"]["storage"]) == ("fast", "5Gi")
-    assert credentials(found)[0].name == "db-login"
-    assert {secret for secret, _ in variables(found).values()} == {"db-login"}
+def test_who_depends_on_it_waits_for_it_and_nobody_else_does() -> None:
+    of = asked(DB, dependsOn=["db"])
+    assert kinds(decided(of).apply) == {("StatefulSet", "db"), ("Service", "db")}
+    assert ("Deployment", "web") not in kinds(decided(of, is_there(set_of(of), availableReplicas=0)).apply)
+    assert ("Deployment", "web") in kinds(decided(of, is_there(set_of(of))).apply)
+    assert ("Deployment", "web") in kinds(decided(asked(DB)).apply)
 
 
-def test_the_first_of_an_engine_has_the_usual_name_unless_a_service_is_called_so() -> None:
-    told = variables(having(POSTGRES, POSTGRES | {"name": "other"}))
-    assert told["DATABASE_URL"] == ("db", "url")
-    told = variables(having(POSTGRES, POSTGRES | {"name": "database"}))
-    assert told["DATABASE_URL"] == ("database", "url")
+def test_its_state_is_said_beside_the_components() -> None:
+    of = asked(DB)
+    unready = is_there(set_of(of), availableReplicas=0)
+    status = decided(of, unready).status
+    assert isinstance(status, EnvironmentStatus)
+    said = {component.name: component for component in status.components}
+    assert (said["db"].ready, said["db"].reason, said["db"].image) == (False, None, "postgres:15")
+    deployed = status.condition("Deployed")
+    assert deployed is not None
+    assert deployed.message == "Not ready yet: web, db."
 
-
-@pytest.mark.parametrize(
-    ("service", "path", "why"),
-    [
-        (POSTGRES | {"version": "12"}, "version", "13 to 17"),
-        (POSTGRES | {"version": "15-alpine"}, "version", "13 to 17"),
-        (POSTGRES | {"version": "18"}, "version", "13 to 17"),
-        (REDIS | {"version": "6"}, "version", "7 or 8"),
-        (POSTGRES | {"version": "15", "container": {"image": "mine:1"}}, "version", "name one of them"),
-        ({"name": "files", "engine": "s3"}, "engine", "postgres, redis"),
-        (POSTGRES | {"name": "d" * 53}, "name", "at most 52"),
-        (POSTGRES | {"name": "catalyst-pull"}, "name", "pull secret"),
-        (POSTGRES | {"credentialsRef": {"name": "catalyst-pull"}}, "credentialsRef", "pull secret"),
-    ],
-)
-def test_what_is_not_made_is_named(service: dict[str, Any], path: str, why: str) -> None:
-    found = having(service)
-    ((field, message),) = unsupported(found.project).items()
-    assert field == f"spec.services[{service['name']}].{path}"
-    assert why in message
-    assert (manifests(found), credentials(found), environment(found)) == ([], (), [])
-
-
-@pytest.mark.parametrize("version", ["13", "15", "15-bookworm", "16.4", "17"])
-def test_versions_that_are_made(version: str) -> None:
-    assert unsupported(having(POSTGRES | {"version": version}).project) == {}
-
-
-def test_two_services_do_not_share_a_password() -> None:
-    found = having(POSTGRES, REDIS | {"credentialsRef": {"name": "db"}})
-    assert unsupported(found.project) == {
-        "spec.services[cache].credentialsRef": "Secret db belongs to db: name another"
+    waits = {
+        "state": {"waiting": {"reason": "ImagePullBackOff", "message": "404"}},
+        "name": "db",
+        "image": "postgres:15",
     }
-    assert [service.name for service in served(found)] == ["db"]
+    pod = {
+        "metadata": {"name": "db-0", "labels": {"catalyst.dev/component": "db"}},
+        "status": {"containerStatuses": [waits]},
+    }
+    broken = decided(of, unready, pods=[pod]).status
+    assert isinstance(broken, EnvironmentStatus)
+    deployed = broken.condition("Deployed")
+    assert deployed is not None
+    assert (deployed.reason, deployed.message.partition(" of ")[0]) == ("ImagePull", "db: The image postgres:15")
+
+    ready = decided(of, is_there(set_of(of))).status
+    assert isinstance(ready, EnvironmentStatus)
+    assert {component.name: component.ready for component in ready.components} == {"web": False, "db": True}
 
 
-def test_a_backup_is_named_and_the_service_made() -> None:
-    found = having(POSTGRES | {"backup": {}})
-    assert list(unsupported(found.project)) == ["spec.services[db].backup"]
-    assert len(manifests(found)) == 3
+def test_a_pod_that_may_not_be_made_is_said_after_a_while() -> None:
+    of = asked(DB)
+    none = is_there(set_of(of), replicas=0, availableReplicas=0, updatedReplicas=0)
+    first = decided(of, none)
+    assert isinstance(first.status, EnvironmentStatus)
+    assert first.requeue_after == 2.0
+    later = decided(of, none, status=first.status, now=at(31)).status
+    assert isinstance(later, EnvironmentStatus)
+    assert [c.reason for c in later.components if c.name == "db"] == ["Quota"]
 
 
-def test_the_pod_is_as_restricted_as_can_be() -> None:
-    for services in ((POSTGRES,), (REDIS,)):
-        pod = one(having(*services), "StatefulSet")["spec"]["template"]["spec"]
-        assert pod["hostUsers"] is False
-        assert pod["automountServiceAccountToken"] is False
-        assert pod["containers"][0]["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-        bare = one(having(*services, platform=Platform(user_namespaces=False)), "StatefulSet")
-        assert "hostUsers" not in bare["spec"]["template"]["spec"]
+def test_its_pods_are_looked_at_while_it_is_not_ready() -> None:
+    of, about = asked(DB), environment()
+    namespace = Observed(Ref("v1", "Namespace", "", "n", "u", "1"))
+    for status, looks in (({"availableReplicas": 0}, True), ({}, False)):
+        one = is_there(set_of(of), **status)
+        assert look_for(about, World(Platform(), of, GRANTS, namespace, {one.key: one})).pods is looks
 
 
-names = st.from_regex(NAME_PATTERN[:-1] + r"\Z").filter(lambda name: len(name) <= 52 and name != "catalyst-pull")
-entries = st.lists(
-    st.builds(lambda name, engine: {"name": name, "engine": engine}, names, st.sampled_from(["postgres", "redis"])),
-    max_size=8,
-    unique_by=lambda entry: entry["name"],
-)
+def test_what_is_taken_out_goes() -> None:
+    of = asked(DB)
+    there = [
+        stored(manifest, f"uid-{n}") for n, manifest in enumerate(backing.manifests(subject(), of.spec.services[0]))
+    ]
+    gone = decided(asked(), *there)
+    assert {(ref.kind, ref.name) for ref in gone.delete} == {("StatefulSet", "db"), ("Service", "db")}
 
 
-@given(entries)
-def test_every_variable_leads_to_a_secret_that_is_made_and_names_never_meet(services: list[dict[str, str]]) -> None:
-    found = having(*services)
-    made = {secret.name: secret.values for secret in credentials(found)}
-    for secret, key in variables(found).values():
-        assert key in made[secret]
-    told = [variable["name"] for variable in environment(found)]
-    assert len(told) == len(set(told))
-    assert all(re.fullmatch("[A-Z_][A-Z0-9_]*", name) for name in told)
-    assert sum(name.endswith("_HOST") for name in told) >= len(services)
-
-
-@given(entries)
-def test_no_manifest_holds_a_password(services: list[dict[str, str]]) -> None:
-    found = having(*services)
-    assert "$password" not in str(manifests(found)) + str(environment(found))
-    for secret in credentials(found):
-        for text in secret.values.values():
-            Template(text).substitute(password="p")
+@pytest.mark.parametrize("engine", list(backing.ENGINES))
+@given(data=st.data())
+def test_whatever_its_name_the_password_stands_only_in_its_secret(engine: str, data: st.DataObject) -> None:
+    name = data.draw(st.from_regex(r"[a-z][a-z0-9]{0,5}(-[a-z0-9]{1,5}){0,3}", fullmatch=True))
+    of = asked({"name": name, "engine": engine})
+    (service,) = backing.backings(of)
+    (secret,) = [backing.credentials(subject(project_=of), service)]
+    assert set(secret.values) == {"password", "url"}
+    names = [each["name"] for each in backing.variables(of)]
+    assert len(names) == len(set(names))
+    assert all(each.isidentifier() for each in names)
+    assert "$password" not in str(backing.manifests(subject(project_=of), service)) + str(backing.variables(of))
+    assert set(secret.labels) >= {"catalyst.dev/environment-uid", "catalyst.dev/component"}

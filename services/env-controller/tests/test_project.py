@@ -118,11 +118,11 @@ def test_not_accepted_makes_nothing_and_removes_nothing() -> None:
 
 
 def test_what_is_not_implemented_is_named() -> None:
-    decision = decide_project(project(services=[{"name": "db", "engine": "postgres"}]), MADE, NOW)
+    decision = decide_project(project(secrets=[{"name": "shared"}]), MADE, NOW)
     assert isinstance(decision.status, ProjectStatus)
     supported = decision.status.condition("Supported")
     assert supported is not None
-    assert supported.message == ("Not implemented yet, and without effect: spec.services. Everything else is done.")
+    assert supported.message == ("Not implemented yet, and without effect: spec.secrets. Everything else is done.")
     assert said(decision)["Ready"] == ("True", "Ready")
 
 

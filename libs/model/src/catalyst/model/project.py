@@ -209,9 +209,9 @@ class Service(Spec):
     container: ServiceContainer | None = None
     """Overrides for its container."""
     storage: VolumeClaim | None = None
-    """Its disk; without it, the data lives as long as the pod."""
+    """Its disk, which lives as long as the service; without it, one of 1Gi."""
     credentials_ref: LocalRef | None = None
-    """The Secret that receives its credentials; without it, one named after the service."""
+    """The Secret that receives its credentials; without it, the service's name with `-credentials` behind it."""
     backup: Backup | None = None
     """Backups of its data."""
 

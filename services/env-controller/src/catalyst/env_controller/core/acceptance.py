@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
+from catalyst.env_controller.core.backing import ENGINES
 from catalyst.env_controller.core.platform import Platform
 from catalyst.model import labels
 from catalyst.model.environment import Environment
@@ -147,7 +148,10 @@ def unsupported_in_project(project: Project) -> list[str]:
     wishes = {
         "spec.components[].development": any(component.development for component in spec.components),
         "spec.components[].expose.private": any(c.expose and c.expose.private for c in spec.components),
-        "spec.services": bool(spec.services),
+        "spec.services[].engine: s3": any(service.engine not in ENGINES for service in spec.services),
+        "spec.services[].container": any(service.container is not None for service in spec.services),
+        "spec.services[].credentialsRef": any(service.credentials_ref is not None for service in spec.services),
+        "spec.services[].backup": any(service.backup is not None for service in spec.services),
         "spec.definition": spec.definition is not None,
         "spec.secrets": bool(spec.secrets),
         "spec.deployments": bool(spec.deployments),

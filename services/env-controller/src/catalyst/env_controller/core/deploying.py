@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from catalyst.env_controller.core import builds, rollout, workload
+from catalyst.env_controller.core import backing, builds, rollout, workload
 from catalyst.env_controller.core import routes as hosts
 from catalyst.env_controller.core.baseline import Subject
 from catalyst.env_controller.core.components import Part, parts
@@ -27,6 +27,7 @@ from catalyst.env_controller.core.world import BuildWish, Decision, NewSecret, O
 from catalyst.model import labels
 from catalyst.model.environment import BuildQuestion, ComponentStatus, Environment, EnvironmentStatus, Phase, Pull
 from catalyst.model.names import InvalidName
+from catalyst.model.project import Service
 
 LOOKS: Final = ((60.0, 2.0), (600.0, 10.0))
 """While a component is not ready its pods are looked at every so often: (until then, every), later every 30 s."""
@@ -144,21 +145,38 @@ class _Run:
     images: Mapping[str, Image]
     failed: Mapping[str, Trouble]
     difference: Difference
+    backings: tuple[Service, ...] = ()
 
     def deployment(self, name: str) -> Observed | None:
-        found = self.world.children.get(object_key("Deployment", self.subject.namespace, name))
+        return self._own("Deployment", name)
+
+    def stateful_set(self, name: str) -> Observed | None:
+        return self._own("StatefulSet", name)
+
+    def _own(self, kind: str, name: str) -> Observed | None:
+        found = self.world.children.get(object_key(kind, self.subject.namespace, name))
         return found if found and found.labels.get(labels.ENVIRONMENT_UID) == self.subject.uid else None
+
+    def _is_changing(self, kind: str, name: str) -> bool:
+        return any(m["kind"] == kind and m["metadata"]["name"] == name for m in self.difference.apply)
 
     def is_applied(self, name: str) -> bool:
         """The Deployment stands as it is wanted now."""
-        return (
-            name in self.images
-            and self.deployment(name) is not None
-            and not any(m["kind"] == "Deployment" and m["metadata"]["name"] == name for m in self.difference.apply)
-        )
+        return name in self.images and self.deployment(name) is not None and not self._is_changing("Deployment", name)
 
     def is_ready(self, name: str) -> bool:
         return self.is_applied(name) and rollout.is_complete(self.deployment(name))
+
+    def is_backing_applied(self, name: str) -> bool:
+        return self.stateful_set(name) is not None and not self._is_changing("StatefulSet", name)
+
+    def is_backing_ready(self, name: str) -> bool:
+        return self.is_backing_applied(name) and rollout.is_complete(self.stateful_set(name))
+
+    def is_all_ready(self) -> bool:
+        return all(self.is_ready(part.name) for part in self.parts) and all(
+            self.is_backing_ready(service.name) for service in self.backings
+        )
 
     def services(self) -> set[str]:
         """The components whose Service is there."""
@@ -181,8 +199,10 @@ def _run(subject: Subject, wanted: tuple[Part, ...], world: World, status: Envir
             failed[part.name] = Trouble(answer.reason or "BuildFailed", answer.message or "The build failed.")
     held_back = _held_back(subject, wanted, world)
     ready = [part for part in wanted if part.name in images and part.name not in held_back]
-    given = Given(url=_url(subject, wanted))
+    services = backing.backings(subject.project)
+    given = Given(url=_url(subject, wanted), services=backing.variables(subject.project))
     manifests = [m for part in ready for m in workload.manifests(subject, part, images[part.name], given)]
+    manifests += [m for service in services for m in backing.manifests(subject, service)]
     frozen = {part.name for part in wanted} - {part.name for part in ready}
     there = {key: found for key, found in world.children.items() if found.ref.kind in workload.KINDS}
     differs = difference(
@@ -192,21 +212,23 @@ def _run(subject: Subject, wanted: tuple[Part, ...], world: World, status: Envir
         once=workload.ONCE,
         keeps=lambda found: found.labels.get(labels.COMPONENT) in frozen,
     )
-    return _Run(subject, world, wanted, {part.name: images[part.name] for part in ready}, failed, differs)
+    known = {part.name: images[part.name] for part in ready}
+    return _Run(subject, world, wanted, known, failed, differs, services)
 
 
 def _held_back(subject: Subject, wanted: tuple[Part, ...], world: World) -> set[str]:
     """Components that wait, for the first time, until those are ready that they depend on."""
-    names = {part.name for part in wanted}
+    kinds = {service.name: "StatefulSet" for service in backing.backings(subject.project)}
+    kinds |= {part.name: "Deployment" for part in wanted}
 
-    def is_there(name: str, kind: str = "Deployment") -> Observed | None:
-        return world.children.get(object_key(kind, subject.namespace, name))
+    def is_there(name: str) -> Observed | None:
+        return world.children.get(object_key(kinds[name], subject.namespace, name))
 
     return {
         part.name
         for part in wanted
         if not is_there(part.name)
-        and any(not rollout.is_complete(is_there(name)) for name in part.component.depends_on if name in names)
+        and any(not rollout.is_complete(is_there(name)) for name in part.component.depends_on if name in kinds)
     }
 
 
@@ -234,10 +256,13 @@ def _progress(run: _Run, status: EnvironmentStatus, now: datetime) -> Environmen
                 status = begun(status, name, now)
         if several and run.is_ready(part.name):
             status = ended(status, stage, now)
-    if all(run.is_ready(part.name) for part in run.parts):
+    if run.is_all_ready():
         status = ended(status, "Deploy", now)
-    found = tuple(_component(run, part, before.get(part.name), now) for part in run.parts)
-    return status.model_copy(update={"components": found})
+    found = [_component(run, part, before.get(part.name), now) for part in run.parts]
+    since = find(status, "Deploy")
+    waiting = (now - since.started_at).total_seconds() if since else 0.0
+    found += [_backing(run, service, before.get(service.name), waiting, now) for service in run.backings]
+    return status.model_copy(update={"components": tuple(found)})
 
 
 def _is_new_version(run: _Run, name: str) -> bool:
@@ -278,6 +303,38 @@ def _component(run: _Run, part: Part, before: ComponentStatus | None, now: datet
         return runs.model_copy(update={"reason": seen.reason, "message": message})
     if before and before.reason in rollout.REASONS and _is_same(before, runs):
         return runs.model_copy(update={"reason": before.reason, "message": before.message})  # until it is ready
+    return runs
+
+
+def _backing(
+    run: _Run, service: Service, before: ComponentStatus | None, waiting: float, now: datetime
+) -> ComponentStatus:
+    """A service, as a component that nobody builds. Of a pod that may not be made only events tell, which nobody reads
+    yet: so its absence is said after a while.
+    """
+    found, image = run.stateful_set(service.name), backing.image(service)
+    counts = (found.status or {}) if found else {}
+    runs = ComponentStatus(
+        name=service.name, image=image.reference, replicas=1, ready_replicas=counts.get("readyReplicas") or 0
+    )
+    if run.is_backing_ready(service.name):
+        return runs.model_copy(update={"ready": True})
+    if foreign := _foreign(run, service.name):
+        return runs.model_copy(update={"reason": foreign.reason, "message": foreign.sentence})
+    if not run.is_backing_applied(service.name):
+        return runs
+    seen = rollout.trouble(backing.part(service), image, found, run.world.pods, now)
+    if seen is None and not counts.get("replicas") and waiting >= rollout.PATIENCE:
+        seen = Trouble(
+            "Quota",
+            f"The cluster makes no pod of {service.name}: its disk or its pod does not fit into the environment's "
+            "quota and limits.",
+        )
+    if seen is not None:
+        message = rollout.told(seen, image, run.world.logs, before)
+        return runs.model_copy(update={"reason": seen.reason, "message": message})
+    if before and before.reason in rollout.REASONS and _is_same(before, runs):
+        return runs.model_copy(update={"reason": before.reason, "message": before.message})
     return runs
 
 
@@ -416,12 +473,21 @@ def _first(text: str) -> str:
     return text.partition("\n")[0]
 
 
-# The pull secret
+# Secrets
 
 
 def _secrets(run: _Run, world: World) -> tuple[NewSecret, ...]:
+    """The pull secret, and the credentials of each service that is about to be made: that one is there says for ever
+    that they were made before it.
+    """
     look = look_for(run.subject.environment, world)
-    return (pull_secret(run.subject),) if look.pull and world.pull is None else ()
+    found = [pull_secret(run.subject)] if look.pull and world.pull is None else []
+    namespace = run.subject.namespace
+    new = {m["metadata"]["name"] for m in run.difference.apply if m["kind"] == "StatefulSet"} - {
+        service.name for service in run.backings if object_key("StatefulSet", namespace, service.name) in world.children
+    }
+    found += [backing.credentials(run.subject, service) for service in run.backings if service.name in new]
+    return tuple(found)
 
 
 def pull_secret(subject: Subject) -> NewSecret:
@@ -453,11 +519,11 @@ def look_for(environment: Environment, world: World) -> Look:
     status = environment.status
     if environment.metadata.deletion_timestamp or environment.spec.hold or not (world.namespace and world.project):
         return Look()
-    deployments = [found for found in world.children.values() if found.ref.kind == "Deployment"]
+    running = [found for found in world.children.values() if found.ref.kind in ("Deployment", "StatefulSet")]
     unpulled = any(component.reason == "ImagePull" for component in status.components) if status else False
     pulls = world.platform.registry is not None and any(part.is_built for part in parts(world.project, environment))
     return Look(
-        pods=any(not rollout.is_complete(found) for found in deployments),
+        pods=any(not rollout.is_complete(found) for found in running),
         pull=pulls and (status is None or status.pull is None or unpulled),
     )
 
@@ -468,10 +534,13 @@ def logs_for(environment: Environment, world: World, now: datetime) -> tuple[Log
         return ()
     before = {component.name: component for component in environment.status.components}
     found = []
-    for part in parts(world.project, environment):
+    namespace = world.namespace.ref.name if world.namespace else ""
+    wanted = [("Deployment", part) for part in parts(world.project, environment)]
+    wanted += [("StatefulSet", backing.part(service)) for service in backing.backings(world.project)]
+    for kind, part in wanted:
         known = before.get(part.name)
         image = Image(known.image or "", known.digest) if known else None
-        key = object_key("Deployment", world.namespace.ref.name if world.namespace else "", part.name)
+        key = object_key(kind, namespace, part.name)
         seen = rollout.trouble(part, image, world.children.get(key), world.pods, now)
         if seen and seen.log and not rollout.was_told(seen, image, known):
             found.append(seen.log)
@@ -484,6 +553,8 @@ def _look_again(run: _Run, status: EnvironmentStatus, now: datetime) -> float | 
     for name, question in status.builds.items():
         waits.extend(_until_next(status, name, question, now))
     if any(not run.is_ready(part.name) for part in run.parts if run.deployment(part.name)):
+        waits.append(_pace(status, now))
+    if any(not run.is_backing_ready(service.name) for service in run.backings):
         waits.append(_pace(status, now))
     return min(waits, default=None)
 

@@ -40,10 +40,10 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What all components of an environment are told. `services`: variables by component, from its services."""
+    """What all components of an environment are told. `services`: variables from its services, for every component."""
 
     url: str | None = None
-    services: Mapping[str, Sequence[Manifest]] = field(default_factory=dict)
+    services: Sequence[Manifest] = ()
     secrets: Mapping[str, Sequence[Manifest]] = field(default_factory=dict)
 
 
@@ -169,7 +169,7 @@ def _pod(subject: Subject, part: Part, image: Image, given: Given) -> Manifest:
         },
         "containers": [_main(subject, part, image, given)],
     }
-    if _has_user_namespace(subject):
+    if has_user_namespace(subject):
         spec["hostUsers"] = False
     if subject.platform.registry:
         spec["imagePullSecrets"] = [{"name": PULL_SECRET}]
@@ -240,7 +240,7 @@ def _variables(subject: Subject, part: Part, image: Image, given: Given, declare
     }
     told = {name: {"name": name, "value": value} for name, value in ours.items() if value}
     more: dict[str, Manifest] = {"PORT": {"name": "PORT", "value": str(number)}} if number else {}
-    more |= {variable["name"]: variable for variable in given.services.get(part.name, ())}
+    more |= {variable["name"]: variable for variable in given.services}
     more |= {variable.name: _json(variable) for variable in declared}
     return [*told.values(), *(variable for name, variable in more.items() if name not in told)]
 
@@ -263,7 +263,7 @@ def _number(user: str | None) -> int | None:
     return int(first) if first.isascii() and first.isdigit() and len(first) < 10 else None
 
 
-def _has_user_namespace(subject: Subject) -> bool:
+def has_user_namespace(subject: Subject) -> bool:
     return subject.platform.pod_security(subject.environment.spec.type) == "baseline"
 
 
@@ -280,7 +280,12 @@ def _volume(part: Part, volume: Any) -> Manifest:
 
 
 def _object(subject: Subject, part: Part, api_version: str, kind: str, name: str, spec: Manifest) -> Manifest:
-    marks = {**subject.labels, labels.COMPONENT: part.name}
+    return made(subject, part.name, api_version, kind, name, spec)
+
+
+def made(subject: Subject, owner: str, api_version: str, kind: str, name: str, spec: Manifest) -> Manifest:
+    """An object of the component or service `owner`."""
+    marks = {**subject.labels, labels.COMPONENT: owner}
     metadata = {"name": name, "namespace": subject.namespace, "labels": marks}
     return {"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec}
 

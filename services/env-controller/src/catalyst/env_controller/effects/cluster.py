@@ -226,8 +226,11 @@ class Cluster:
     async def realise(self, decision: Decision) -> None:
         """Namespaces, and everything that is made, changed or deleted: all at once, but for what needs another first.
 
+        Secrets come first: a service that is there is the proof that its credentials are, since nobody may look.
+
         Raises AlreadyExists, before anything is put into it, when a namespace's name is taken.
         """
+        await together(*map(self._make_secret, decision.secrets))
         made = {manifest["metadata"]["name"] for manifest in decision.create}
         inside = [manifest for manifest in decision.apply if manifest["metadata"]["namespace"] in made]
         outside = [manifest for manifest in decision.apply if manifest["metadata"]["namespace"] not in made]
@@ -236,7 +239,6 @@ class Cluster:
             *map(self._write, outside),
             *map(self._patch, decision.patch),
             *map(self._delete, decision.delete),
-            *map(self._make_secret, decision.secrets),
         )
 
     async def _make_secret(self, wish: NewSecret) -> None:
