@@ -31,7 +31,8 @@ def tenancy(installation: Installation) -> Iterator[Tenancy]:
 
 def made(where: str, platform: Platform) -> list[Manifest]:
     """Moved into a namespace of the tenancy."""
-    found = backing.manifests(subject(project_=project(services=SERVICES), platform=platform))
+    of, shop = project(services=SERVICES), subject(project_=project(services=SERVICES), platform=platform)
+    found = [manifest for service in backing.backings(of) for manifest in backing.manifests(shop, service)]
     return [{**manifest, "metadata": {**manifest["metadata"], "namespace": where}} for manifest in found]
 
 
@@ -41,7 +42,7 @@ def pods(where: str, platform: Platform) -> list[Manifest]:
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": {"name": f"{manifest['metadata']['name']}-0", "namespace": where},
-            "spec": copy.deepcopy(manifest["spec"]["template"]["spec"]),
+            "spec": _with_claims(manifest["spec"]),
         }
         for manifest in made(where, platform)
         if manifest["kind"] == "StatefulSet"
@@ -67,6 +68,14 @@ def test_their_pods_are_let_in(tenancy: Tenancy, where: str, platform: Platform)
             refused = tenancy.admin.request("POST", path("", DEPLOYMENT, "pods"), _in(loose, DEPLOYMENT))
             assert refused.status == 403, f"{pod['metadata']['name']} without {relaxed}: {refused}"
             assert relaxed in refused.message
+
+
+def _with_claims(spec: Manifest) -> Manifest:
+    """As the StatefulSet's controller makes the pod: a volume for each claim's template."""
+    pod = copy.deepcopy(spec["template"]["spec"])
+    claims = [claim["metadata"]["name"] for claim in spec.get("volumeClaimTemplates", ())]
+    mounted = [{"name": name, "persistentVolumeClaim": {"claimName": f"{name}-0"}} for name in claims]
+    return {**pod, "volumes": [*pod.get("volumes", []), *mounted]}
 
 
 def _in(pod: Manifest, where: str) -> Manifest:
