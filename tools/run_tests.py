@@ -27,7 +27,7 @@ PARTS: dict[str, list[str]] = {
     "stories": ["tests/stories"],
     "faults": ["tests/faults"],
     "node": ["tests/e2e/test_cluster.py", "tests/e2e/test_platform.py", "tests/e2e/test_cluster_life.py"],
-    "builds": ["tests/e2e/test_builder.py"],
+    "builds": ["tests/e2e/test_builder.py", "tests/e2e/test_deploying.py"],
     "story": ["tests/e2e/test_story.py"],
 }
 NO_TESTS_COLLECTED = 5
