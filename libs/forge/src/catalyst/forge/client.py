@@ -27,10 +27,10 @@ from catalyst.forge.github_answers import (
     Installation,
     InstallationRepositories,
     IssueComment,
+    User,
     WholeDelivery,
     understood,
 )
-from catalyst.forge.github_payloads import User
 from catalyst.forge.protocol import (
     CheckRun,
     CheckStatus,
@@ -338,7 +338,7 @@ def _fact(told: dict[str, Any], asked: str) -> PullRequestChanged:
     repository = base.get("repo") if isinstance(base, dict) else None
     document = {"action": SWEPT, "pull_request": told, "repository": repository, "sender": None}
     try:
-        fact = github.pull_request(document, orjson.dumps(document))
+        fact = github.pull_request(orjson.dumps(document))
     except BadPayload as exc:
         raise ForgeUnavailable(f"GET {asked}", f"the answer cannot be understood: {exc}") from exc
     return cast("PullRequestChanged", fact)

@@ -18,7 +18,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-import orjson
 from pydantic import ValidationError
 
 from catalyst.events.catalogue import (
@@ -53,7 +52,6 @@ _ALGORITHM: Final = "sha256="
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
 D = TypeVar("D", bound=Data)
-P = TypeVar("P", bound=payloads.Payload)
 
 
 class GitHub:
@@ -86,16 +84,16 @@ class GitHub:
 
     def translate(self, delivery: Delivery, body: bytes) -> Translation:
         """See the table above."""
-        document = _object(body)
         translator = TRANSLATORS.get(delivery.event)
         if translator is None:
+            payloads.read(payloads.Payload, body)
             return Ignored(f"{delivery.event} events are not used yet")
-        return translator(document, body)
+        return translator(body)
 
 
-def pull_request(document: dict[str, Any], body: bytes) -> ScmData:
+def pull_request(body: bytes) -> ScmData:
     """The pull request as it is after what happened."""
-    told = _read(payloads.PullRequestPayload, document)
+    told = payloads.read(payloads.PullRequestPayload, body)
     pr = told.pull_request
     head = pr.head.repo
     return _fact(
@@ -124,9 +122,9 @@ def pull_request(document: dict[str, Any], body: bytes) -> ScmData:
     )
 
 
-def push(document: dict[str, Any], body: bytes) -> Translation:
+def push(body: bytes) -> Translation:
     """A branch as it is after the push."""
-    told = _read(payloads.PushPayload, document)
+    told = payloads.read(payloads.PushPayload, body)
     if not told.ref.startswith(BRANCHES):
         return Ignored(f"a push to {told.ref[:200]} moves no branch")
     commit = told.head_commit
@@ -150,21 +148,22 @@ def push(document: dict[str, Any], body: bytes) -> Translation:
     )
 
 
-def issue_comment(document: dict[str, Any], body: bytes) -> Translation:
+def issue_comment(body: bytes) -> Translation:
     """A command, or why it is none."""
-    told = _read(comments.IssueCommentPayload, document)
+    told = payloads.read(comments.IssueCommentPayload, body)
     none = comments.ignored(told)
     if none is not None:
         return none
     return _fact(CommentWritten, {"repository": _repository(told.repository), **comments.written(told, body)})
 
 
-def ping(_document: dict[str, Any], _body: bytes) -> Ping:
+def ping(body: bytes) -> Ping:
     """GitHub sends it when a hook is made."""
+    payloads.read(payloads.Payload, body)
     return Ping()
 
 
-TRANSLATORS: Mapping[str, Callable[[dict[str, Any], bytes], Translation]] = {
+TRANSLATORS: Mapping[str, Callable[[bytes], Translation]] = {
     "issue_comment": issue_comment,
     "ping": ping,
     "pull_request": pull_request,
@@ -177,24 +176,6 @@ def _header(headers: Headers, name: str, meaning: str) -> str:
     if not _TOKEN.fullmatch(value):
         raise BadPayload(f"header {name}", f"expected {meaning}: 1 to 100 letters, digits, '_', '.' or '-'")
     return value
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as exc:
-        hint = "; set the webhook's content type to application/json" if body.startswith(b"payload=") else ""
-        raise BadPayload("body", f"expected a JSON object{hint} ({exc})") from exc
-    if not isinstance(document, dict):
-        raise BadPayload("body", f"expected a JSON object, found {type(document).__name__}")
-    return document
-
-
-def _read(model: type[P], document: dict[str, Any]) -> P:
-    try:
-        return model.model_validate(document)
-    except ValidationError as exc:
-        raise _bad(exc) from exc
 
 
 def _fact(model: type[D], fields: dict[str, Any]) -> D:

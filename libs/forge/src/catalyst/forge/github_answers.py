@@ -5,7 +5,6 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from catalyst.forge.errors import ForgeUnavailable
-from catalyst.forge.github_payloads import User
 from catalyst.forge.protocol import CheckStatus
 
 T = TypeVar("T")
@@ -15,6 +14,12 @@ class Answer(BaseModel):
     """Something GitHub answers."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+
+class User(Answer):
+    """An account."""
+
+    login: str
 
 
 class Installation(Answer):

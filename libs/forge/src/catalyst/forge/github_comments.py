@@ -6,9 +6,6 @@ permission).
 import re
 from typing import Any, Final
 
-from pydantic import AwareDatetime
-
-from catalyst.events.catalogue import Positive
 from catalyst.events.payload import carried
 from catalyst.forge import github_payloads as payloads
 from catalyst.forge.protocol import Ignored
@@ -17,24 +14,24 @@ COMMAND: Final = re.compile(r"/catalyst(\s|$)", re.IGNORECASE)
 LONGEST_LINE: Final = 1000
 
 
-class Issue(payloads.Payload):
+class Issue(payloads.Payload, frozen=True):
     """What was commented on; `pull_request` is there when it is one."""
 
-    number: Positive
+    number: payloads.Positive
     pull_request: dict[str, Any] | None = None
 
 
-class Comment(payloads.Payload):
+class Comment(payloads.Payload, frozen=True):
     """The comment."""
 
-    id: Positive
-    body: str | None = None
+    id: payloads.Positive
     html_url: str
-    created_at: AwareDatetime
+    created_at: payloads.When
+    body: str | None = None
     user: payloads.User | None = None
 
 
-class IssueCommentPayload(payloads.Payload):
+class IssueCommentPayload(payloads.Payload, frozen=True):
     """`issue_comment`."""
 
     action: str
