@@ -1,8 +1,10 @@
 """`make test` and `make test-full`: pytest in parts, each with its time; every part runs even when an earlier one
 failed.
 
-    python tools/run_tests.py [--full] [part …]
+    python tools/run_tests.py [--full] [--lanes 2] [part …]
 
+Two parts run at a time (most tests wait for something), so each line says whose it is. The node's parts share the
+machine's one cluster and run one after another; they begin at once, since on a fresh machine they build most.
 `--full` runs whole matrices instead of samples, and continues after the last part that passed for exactly this source
 (state under .run/). A part without tests is an error, and so is a file of tests that no part runs.
 """
@@ -12,24 +14,28 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 STATE = ROOT / ".run" / "test-full.json"
 PARTS: dict[str, list[str]] = {
-    "unit": ["libs", "services"],
-    "local": ["deploy"],
-    "contract": ["tests/contract"],
-    "integration": ["tests/integration"],
-    "stories": ["tests/stories"],
-    "faults": ["tests/faults"],
     "node": ["tests/e2e/test_cluster.py", "tests/e2e/test_platform.py", "tests/e2e/test_cluster_life.py"],
     "builds": ["tests/e2e/test_builder.py", "tests/e2e/test_deploying.py"],
     "story": ["tests/e2e/test_story.py"],
+    "unit": ["libs", "services"],
+    "faults": ["tests/faults"],
+    "integration": ["tests/integration"],
+    "stories": ["tests/stories"],
+    "local": ["deploy"],
+    "contract": ["tests/contract"],
 }
+ON_THE_NODE = ("node", "builds", "story")
 NO_TESTS_COLLECTED = 5
 
 
@@ -38,37 +44,75 @@ def main() -> int:
     if forgotten := _forgotten():
         print(f"no part runs {', '.join(forgotten)}: name it in PARTS of tools/run_tests.py", file=sys.stderr)
         return 1
-    source = _source() if options.full else ""
-    passed = _passed(source) if options.full else []
-    begun, failed = time.monotonic(), []
-    for part in options.parts or PARTS:
-        if part in passed:
-            print(f"── {part}: passed before for this source ({STATE.relative_to(ROOT)} remembers)", flush=True)
-            continue
-        if _run(part, full=options.full):
-            passed.append(part)
-            if options.full:
-                STATE.parent.mkdir(exist_ok=True)
-                STATE.write_text(json.dumps({"source": source, "passed": passed}))
-        else:
-            failed.append(part)
-    took = _clock(time.monotonic() - begun)
-    print(f"FAILED: {', '.join(failed)} (after {took})" if failed else f"all tests passed in {took}", flush=True)
-    return int(bool(failed))
-
-
-def _run(part: str, *, full: bool) -> bool:
-    print(f"── {part}", flush=True)
+    run = Run(full=options.full)
     begun = time.monotonic()
-    folders = [folder for folder in PARTS[part] if (ROOT / folder).exists()]
-    command = [sys.executable, "-m", "pytest", "-q", *(["--full"] if full else []), *folders]
-    code = subprocess.run(command, cwd=ROOT, check=False).returncode if folders else NO_TESTS_COLLECTED
-    if code == NO_TESTS_COLLECTED:
-        print(
-            f"{part}: no tests in {', '.join(PARTS[part])}; a part that tests nothing would prove nothing", flush=True
+    parts = options.parts or list(PARTS)
+    on_the_node = [part for part in parts if part in ON_THE_NODE]
+    work = [on_the_node] if on_the_node else []
+    work += [[part] for part in parts if part not in ON_THE_NODE]
+    with ThreadPoolExecutor(options.lanes) as lanes:
+        try:
+            list(lanes.map(run.one_after_another, work))
+        except KeyboardInterrupt:
+            run.interrupted = True
+            raise
+    took = _clock(time.monotonic() - begun)
+    failed = f"FAILED: {', '.join(run.failed)} (after {took})"
+    print(failed if run.failed else f"all tests passed in {took}", flush=True)
+    return int(bool(run.failed))
+
+
+class Run:
+    """What passed and failed so far, from two threads."""
+
+    def __init__(self, *, full: bool) -> None:
+        self.full = full
+        self.source = _source() if full else ""
+        self.passed = _passed(self.source) if full else []
+        self.failed: list[str] = []
+        self.interrupted = False
+        self._lock = threading.Lock()
+
+    def one_after_another(self, parts: list[str]) -> None:
+        for part in parts:
+            if self.interrupted:
+                return
+            if part in self.passed:
+                self._say(part, f"passed before for this source ({STATE.relative_to(ROOT)} remembers)")
+                continue
+            passed = self._run(part)
+            with self._lock:
+                (self.passed if passed else self.failed).append(part)
+                if self.full and passed:
+                    STATE.parent.mkdir(exist_ok=True)
+                    STATE.write_text(json.dumps({"source": self.source, "passed": self.passed}))
+
+    def _run(self, part: str) -> bool:
+        self._say(part, "begins")
+        begun = time.monotonic()
+        folders = [folder for folder in PARTS[part] if (ROOT / folder).exists()]
+        command = [sys.executable, "-m", "pytest", "-q", *(["--full"] if self.full else []), *folders]
+        code = self._pytest(part, command) if folders else NO_TESTS_COLLECTED
+        if code == NO_TESTS_COLLECTED:
+            self._say(part, f"no tests in {', '.join(PARTS[part])}; a part that tests nothing would prove nothing")
+        self._say(part, f"{'passed' if code == 0 else 'FAILED'} in {_clock(time.monotonic() - begun)}")
+        return code == 0
+
+    def _pytest(self, part: str, command: list[str]) -> int:
+        env = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
         )
-    print(f"── {part}: {'passed' if code == 0 else 'FAILED'} in {_clock(time.monotonic() - begun)}", flush=True)
-    return code == 0
+        with process:
+            assert process.stdout
+            for line in process.stdout:
+                with self._lock:
+                    print(f"{part:11} │ {line}", end="", flush=True)
+        return process.returncode
+
+    def _say(self, part: str, text: str) -> None:
+        with self._lock:
+            print(f"── {part}: {text}", flush=True)
 
 
 def _forgotten() -> list[str]:
@@ -99,6 +143,7 @@ def _source() -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--full", action="store_true")
+    parser.add_argument("--lanes", type=int, default=2, help="parts at a time; 1 for a machine with one core")
     parser.add_argument("parts", nargs="*", metavar="part", help=", ".join(PARTS))
     options = parser.parse_args()
     if unknown := [part for part in options.parts if part not in PARTS]:

@@ -77,6 +77,8 @@ class Server:
     def send(self, number: signal.Signals) -> None:
         assert self.process
         os.kill(self.process.pid, number)
+        if number == signal.SIGSTOP:  # until every thread has stopped the server may still answer
+            os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         if self.process is not None:
