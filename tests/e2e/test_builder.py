@@ -20,6 +20,7 @@ from building import Project, until
 from doubles.github import GitHubDouble
 from kubectl import Kubectl, pod
 
+from catalyst.builder.core.job import BUILD_LABEL
 from catalyst.events.bus import Bus, BusSettings
 from catalyst.events.catalogue import Repository
 from catalyst.events.users import inbox_prefix
@@ -198,12 +199,26 @@ def build(world: World, project: Project) -> Ask:
         async def there() -> bool:
             return any(answer["key"] == key for answer in await project.answers())
 
-        await until(there, f"an answer; builder says {world.log.read_text()[-2000:]}", BUILD)
+        try:
+            await until(there, "an answer", BUILD)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{await asyncio.to_thread(_state_of_builds, world)}") from None
         took = time.monotonic() - begun
         answer = next(each for each in (await project.answers())[before:] if each["key"] == key)
         return answer, took
 
     return asked
+
+
+def _state_of_builds(world: World) -> str:
+    """What Kubernetes says of every build that has not ended well, with the logs."""
+    said = []
+    for found in world.kubectl.get("pods", "--all-namespaces", "--selector", BUILD_LABEL)["items"]:
+        if found["status"].get("phase") == "Succeeded":
+            continue
+        there, name = world.kubectl.within(found["metadata"]["namespace"]), f"pod/{found['metadata']['name']}"
+        said += [there.run("describe", name), there.run("logs", name, "--all-containers", "--ignore-errors")]
+    return "\n".join(said) or "no pod of a build is under way"
 
 
 async def test_a_private_repository_becomes_an_image_that_runs(world: World, project: Project, build: Ask) -> None:

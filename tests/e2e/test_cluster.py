@@ -165,7 +165,10 @@ def test_root_in_a_pod_is_nobody_on_the_machine(namespace: Kubectl) -> None:
 
 def test_a_port_of_the_machine_leads_into_a_pod(kubectl: Kubectl) -> None:
     with kubectl.new_namespace("privileged") as there:  # Pod Security counts a host port as a privilege
-        ports = {"ports": [{"containerPort": 8080, "hostPort": 18080}]}
+        ports = {
+            "ports": [{"containerPort": 8080, "hostPort": 18080}],
+            "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
+        }
         there.apply(pod("web", PYTHON, "python", "-c", DOOR, container=ports))
         there.wait("pod/web", "condition=Ready")
         for address in ("127.0.0.1", layout.ADDRESS):

@@ -1,6 +1,7 @@
 """The bus against a real server: what is published is kept once, what is delivered is answered for."""
 
 import asyncio
+import gc
 import json
 import re
 import signal
@@ -10,6 +11,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import nats.errors
+import psutil
 import pytest
 from nats.aio.client import Client
 from nats.js.api import ConsumerInfo
@@ -432,6 +435,26 @@ async def test_a_frozen_server_that_thaws_goes_on(server: Any, ingest: Bus, cont
     server.send(signal.SIGCONT)
     await ingest.publish(pull_request(delivery="after"))
     await until(lambda: handling.ids == ["before", "after"], within=5)
+
+
+async def test_tries_to_reconnect_leave_no_sockets(server: Any, controller: Bus) -> None:
+    def sockets() -> int:
+        return sum(bool(c.raddr) and c.raddr.port == server.port for c in psutil.Process().net_connections("tcp"))
+
+    client = controller._client
+    before = sockets()
+    gc.disable()  # it would close them by and by
+    try:
+        server.send(signal.SIGSTOP)
+        client.options["connect_timeout"] = 0.1  # seconds that a handshake may take
+        await client._process_op_err(nats.errors.UnexpectedEOF())
+        await until(lambda: client._current_server is not None and client._current_server.reconnects >= 3)
+        server.send(signal.SIGCONT)
+        await until(lambda: controller.connected)
+        assert sockets() == before
+    finally:
+        server.send(signal.SIGCONT)
+        gc.enable()
 
 
 async def test_a_consumer_deleted_underneath_is_reported_and_taken_up_again(

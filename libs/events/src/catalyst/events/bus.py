@@ -30,6 +30,7 @@ from catalyst.events import reading, replaying, tracing
 from catalyst.events.acks import Acks
 from catalyst.events.binding import encode
 from catalyst.events.catalogue import DeadLetter
+from catalyst.events.client import ClosingClient
 from catalyst.events.consuming import Consumption, Handler, Received
 from catalyst.events.errors import Oversized, Unpublished, Unreachable
 from catalyst.events.event import NO_CAUSE, Event, caused_by, dead_letter
@@ -109,7 +110,7 @@ class Bus:
                 public_key(settings.seed_file)
             except (OSError, ValueError) as exc:
                 raise Unreachable(f"no key to connect to {settings.url} as {name}: {exc}") from exc
-        client = Client()
+        client = ClosingClient()
         bus = cls(settings, client, name=name, clock=clock, points=points, spans=spans)
         reasons: list[str] = []
 
