@@ -14,6 +14,7 @@ The connection never gives up by itself. A server that is frozen is noticed by u
 import asyncio
 import hashlib
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -112,7 +113,7 @@ class Bus:
                 raise Unreachable(f"no key to connect to {settings.url} as {name}: {exc}") from exc
         client = ClosingClient()
         bus = cls(settings, client, name=name, clock=clock, points=points, spans=spans)
-        reasons: list[str] = []
+        reasons: deque[str] = deque(maxlen=16)
 
         async def closed() -> None:
             bus._up.clear()
@@ -123,7 +124,6 @@ class Bus:
 
         async def failed(error: Exception) -> None:
             reasons.append(str(error) or type(error).__name__)
-            del reasons[:-1]
             bus._note(error)
 
         try:
@@ -150,7 +150,9 @@ class Bus:
         except (TimeoutError, OSError, nats.errors.Error) as exc:
             bus._draining = True
             await client.close()
-            reason = reasons[-1] if reasons else str(exc) or type(exc).__name__
+            # A server that refuses us says so and closes at once: not every try gets to read it.
+            refused = (reason for reason in reversed(reasons) if "authorization" in reason.lower())
+            reason = next(refused, reasons[-1] if reasons else str(exc) or type(exc).__name__)
             raise Unreachable(f"no connection to {settings.url} as {name}: {reason}") from exc
         return bus
 
