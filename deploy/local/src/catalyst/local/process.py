@@ -151,14 +151,23 @@ class Part:
     def _forget(self) -> None:
         with contextlib.suppress(ValueError):
             _running.remove(self)
+            _stopped[self.log] = self
 
 
 _running: list[Part] = []
+_stopped: dict[Path, Part] = {}
 
 
 def running() -> list[Part]:
     """The parts of this process that were started and not stopped, in the order of their start."""
     return _running.copy()
+
+
+def stopped() -> list[Part]:
+    """Those that were stopped since this was asked last."""
+    found = [part for part in _stopped.values() if part not in _running]
+    _stopped.clear()
+    return found
 
 
 @atexit.register

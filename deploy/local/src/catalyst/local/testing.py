@@ -9,7 +9,8 @@
 | `installation` | session | `Installation` on `control_plane` with its own NATS: deploy/k8s and the topology applied |
 
 They are synchronous: servers are processes, and each test keeps its own event loop. What the servers log lies in
-pytest's temporary folder; a test that fails shows the end of each part's log that grew during it.
+pytest's temporary folder; a test that fails shows the end of each part's log that grew during it, of those that it
+stopped, too.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from catalyst.local import components
 from catalyst.local.control_plane import ControlPlane
 from catalyst.local.installation import Installation, install
 from catalyst.local.nats import Nats
-from catalyst.local.process import TAIL_LINES, running
+from catalyst.local.process import TAIL_LINES, running, stopped
 
 
 @pytest.fixture(scope="session")
@@ -65,6 +66,7 @@ _LOG_SIZES: pytest.StashKey[dict[Path, int]] = pytest.StashKey()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    stopped()
     item.stash[_LOG_SIZES] = {part.log: part.log.stat().st_size for part in running() if part.log.exists()}
 
 
@@ -73,7 +75,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     if report.failed:
         before = item.stash.get(_LOG_SIZES, {})
-        for part in running():
+        for part in [*running(), *stopped()]:
             said = _since(part.log, before.get(part.log, 0))
             if said:
                 report.sections.append((f"{part.name} said during this test ({part.log})", said))
