@@ -56,6 +56,34 @@ async def test_one_leads_and_an_orderly_end_hands_over_at_once(bus_of: Any) -> N
     await ended(two)
 
 
+class Slow:
+    """A bus whose answers, once it is `late`, come after a while: what was asked is done at once."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus, self.late, self.last = bus, 0.0, bus.last
+        self.stored = asyncio.Event()
+
+    async def swap(self, subject: str, body: bytes, *, expected: int) -> int | None:
+        sequence = await self.bus.swap(subject, body, expected=expected)
+        if late := self.late:
+            self.late = 0.0
+            self.stored.set()
+            await asyncio.sleep(late)
+        return sequence
+
+
+async def test_an_orderly_end_in_the_middle_of_a_beat_hands_over_too(bus_of: Any) -> None:
+    bus = await bus_of("dns-proxy")
+    slow = Slow(bus)
+    lock = Lock(slow, "dns-proxy", "first", duration=QUICK)
+    one = asyncio.create_task(lock.run(asyncio.Event().wait))  # type: ignore[arg-type]
+    await until(lambda: lock.valid)
+    slow.late = 60.0
+    await slow.stored.wait()
+    await ended(one)
+    assert await Lock(bus, "dns-proxy", "second", duration=QUICK)._acquired()
+
+
 async def test_a_leader_that_falls_silent_is_replaced_after_its_time(bus_of: Any) -> None:
     bus, log = await bus_of("dns-proxy"), list[tuple[str, int]]()
     first, second = Leads(bus, "first", log), Leads(bus, "second", log)

@@ -32,6 +32,8 @@ from catalyst.events.topology import LOCKS
 
 logger = logging.getLogger(__name__)
 
+_NOBODY = b'{"holder": ""}'
+
 
 class Records(Protocol):
     """The two ways to a record; `catalyst.events.bus.Bus` is it."""
@@ -174,7 +176,11 @@ class Lock:
         if not held:
             return
         try:
-            await self._records.swap(self.subject, b'{"holder": ""}', expected=held)
+            if await self._records.swap(self.subject, _NOBODY, expected=held) is None:
+                # The last beat was cut short, but had arrived.
+                found = await self._records.last(LOCKS, self.subject)
+                if found is not None and _holder(found.data) == self.identity:
+                    await self._records.swap(self.subject, _NOBODY, expected=found.sequence)
         except BusError as error:
             logger.info("lock left to run out", extra={"lock": self.subject, "reason": error.reason})
 
