@@ -41,11 +41,13 @@ _OWN_HEADERS: Final = frozenset(
 async def answered(answer: Awaitable[T]) -> T:
     """What nats-py answers; but a cancellation that came together with the answer still counts.
 
-    `asyncio.wait_for`, on which nats-py waits, swallows such a one before Python 3.12: the task would live on.
+    `asyncio.wait_for`, on which nats-py waits, swallows such a one before Python 3.12: the task would live on. One that
+    came before is not it: a task that was cancelled may still ask while it cleans up.
     """
-    result = await answer
     task = asyncio.current_task()
-    if task is not None and task.cancelling():
+    before = task.cancelling() if task is not None else 0
+    result = await answer
+    if task is not None and task.cancelling() > before:
         raise asyncio.CancelledError
     return result
 
