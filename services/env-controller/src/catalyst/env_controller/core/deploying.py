@@ -41,9 +41,9 @@ def deploy(subject: Subject, world: World, status: EnvironmentStatus, now: datet
     if environment.spec.hold:
         return Decision(status=_held(status, environment, now))
     wanted = parts(subject.project, environment)
-    if obstacle := _obstacle(subject, wanted):
-        return Decision(status=_idle(status, environment, now, *obstacle))
     shared = sharing(subject, world)
+    if obstacle := _obstacle(subject, wanted):
+        return Decision(status=_idle(status, environment, now, *obstacle), delete=shared.delete)
     if shared.is_blind:
         return Decision(status=_blind(subject, wanted, world, shared, status, now), requeue_after=LACKING_LOOK)
     status = _with_pull(_asked(subject, wanted, status, now), world)
