@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from makers import GRANTS, NOW, PLATFORM, environment, project, stored, subject
+from makers import GRANTS, NOW, PLATFORM, at, environment, project, stored, subject
 
 from catalyst.env_controller.core import baseline, shares
+from catalyst.env_controller.core.components import parts
 from catalyst.env_controller.core.deploying import deploy, look_for
 from catalyst.env_controller.core.environment import decide
-from catalyst.env_controller.core.sharing import CONDITION, LACKING_LOOK, LOOK, sharing
+from catalyst.env_controller.core.sharing import CONDITION, LACKING_LOOK, LOOK
 from catalyst.env_controller.core.workload import Given, Image, deployment
 from catalyst.env_controller.core.world import (
     Copied,
@@ -33,6 +34,7 @@ PLAIN = environment(source={"commit": "a" * 40})
 FORK = environment(source={"commit": "a" * 40, "pullRequest": {"number": 42, "fork": True}})
 NAMESPACE = stored(baseline.namespace(subject()), "uid-n", "7")
 READY = {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1, "wanted": 1}
+UNREADY = {**READY, "availableReplicas": 0}
 COPY = Ref("v1", "Secret", OWN, "catalyst-shared.stripe", "uid-c", "50")
 
 
@@ -257,14 +259,10 @@ def test_it_is_looked_at_again_and_again_only_where_something_is_shared() -> Non
     made_of = f"{PROJECT}/uid-{PROJECT}@1"
     assert decided(SeenSecrets(sources=(source(PROJECT),), copies=copied(made_of)), running).requeue_after == LOOK
     bare = project(components=[{"name": "web", "image": "nginx"}])
-    assert decided(
-        None, replace(stored(decided(None, of=bare).apply[0], "u"), generation=1, status=READY), of=bare
-    ) == (
-        replace(
-            decided(None, replace(stored(decided(None, of=bare).apply[0], "u"), generation=1, status=READY), of=bare)
-        )
-    )
-    assert condition(decided(None, of=bare)) is None
+    alone = replace(stored(decided(None, of=bare).apply[0], "u"), generation=1, status=READY)
+    decision = decided(None, alone, of=bare)
+    assert (decision.requeue_after, condition(decision)) == (None, None)
+    assert not look_for(PLAIN, World(PLATFORM, bare, GRANTS, NAMESPACE, {alone.key: alone})).secrets
 
 
 # What forks are told
@@ -281,7 +279,7 @@ def test_a_component_of_a_fork_that_names_it_is_told_why_it_waits() -> None:
     of = asked(envFrom=[{"secretRef": {"name": "stripe"}}])
     first = decided(None, of=of, about=FORK)
     assert envs(first) == ["stripe"], "its owners may make one of their own"
-    stands = replace(stored(first.apply[0], "u"), generation=1, status={**READY, "availableReplicas": 0})
+    stands = replace(stored(first.apply[0], "u"), generation=1, status=UNREADY)
     waiting = {"reason": "CreateContainerConfigError", "message": 'secret "stripe" not found'}
     pod = {
         "metadata": {"name": "web-1", "labels": {"catalyst.dev/component": "web"}},
@@ -294,6 +292,23 @@ def test_a_component_of_a_fork_that_names_it_is_told_why_it_waits() -> None:
     assert "does not give stripe to environments of forks (forks: false)" in (component.message or "")
     plain = decided(None, stands, of=project(components=[{"name": "web", "image": "nginx"}]), pods=[pod])
     assert "forks" not in str(plain.status)
+
+
+def test_one_that_mounts_it_waits_without_a_word_from_the_kubelet() -> None:
+    volume = {"volumes": [{"name": "v", "secret": {"name": "stripe"}}]}
+    mounts = asked(**volume, volumeMounts=[{"name": "v", "mountPath": "/v"}])
+    stands = replace(stored(decided(None, of=mounts, about=FORK).apply[0], "u"), generation=1, status=UNREADY)
+    for since, status, reason in ((-11, "False", "SecretNotFound"), (-9, "False", None), (-11, "True", None)):
+        begun = {"type": "PodReadyToStartContainers", "status": status, "lastTransitionTime": at(since).isoformat()}
+        pod = {
+            "metadata": {"name": "web-1", "labels": {"catalyst.dev/component": "web"}},
+            "status": {"conditions": [begun], "containerStatuses": []},
+        }
+        decision = decided(None, stands, of=mounts, about=FORK, pods=[pod])
+        assert isinstance(decision.status, EnvironmentStatus)
+        (component,) = decision.status.components
+        assert component.reason == reason, (since, status)
+        assert reason is None or "does not give stripe to environments of forks" in (component.message or "")
 
 
 # What pods are told
@@ -333,8 +348,6 @@ def test_every_container_gets_it_before_what_the_component_says_itself() -> None
 
 def test_without_shared_secrets_a_deployment_is_as_it_always_was() -> None:
     of = project(components=[{"name": "web", "image": "nginx"}])
-    from catalyst.env_controller.core.components import parts
-
     (part,) = parts(of, PLAIN)
     made = deployment(subject(PLAIN, of), part, Image("nginx"), Given())
     assert "annotations" not in made["spec"]["template"]["metadata"]
@@ -348,9 +361,3 @@ def test_no_copy_has_the_name_of_anything_else(names: list[str]) -> None:
     assert not copies.intersection(names) or all(name.startswith(shares.PREFIX) for name in copies.intersection(names))
     assert "catalyst-pull" not in copies
     assert all("." in copy for copy in copies), "no service has a dot in its name, so none is <service>-credentials"
-
-
-def test_more_of_the_same_decides_the_same() -> None:
-    seen = SeenSecrets(sources=(source(PROJECT), source(TEAM)), hidden=(source(OWN, name="other"),))
-    around = World(PLATFORM, asked(), GRANTS, NAMESPACE, {}, secrets=seen)
-    assert sharing(subject(PLAIN, asked()), around) == sharing(subject(PLAIN, asked()), around)

@@ -21,7 +21,16 @@ from catalyst.env_controller.core.components import Part, parts
 from catalyst.env_controller.core.conditions import said, unsaid
 from catalyst.env_controller.core.difference import Difference, difference
 from catalyst.env_controller.core.rollout import LogWish, Trouble
-from catalyst.env_controller.core.sharing import CONDITION, LACKING_LOOK, LOOK, Sharing, explained, sentence, sharing
+from catalyst.env_controller.core.sharing import (
+    CONDITION,
+    LACKING_LOOK,
+    LOOK,
+    Sharing,
+    explained,
+    sentence,
+    sharing,
+    unmounted,
+)
 from catalyst.env_controller.core.stages import begun, begun_anew, ended, find, of_component, without
 from catalyst.env_controller.core.workload import Given, Image
 from catalyst.env_controller.core.world import BuildWish, Decision, NewSecret, Observed, World, object_key
@@ -312,8 +321,11 @@ def _component(run: _Run, part: Part, before: ComponentStatus | None, now: datet
     if not run.is_applied(part.name) or _is_new_version(run, part.name):
         return runs
     seen = rollout.trouble(part, image, found, run.world.pods, now)
+    fork = shares.is_fork(run.subject.environment)
+    seen = (
+        explained(seen, run.shared, fork=fork) if seen else unmounted(part, run.shared, run.world.pods, now, fork=fork)
+    )
     if seen is not None:
-        seen = explained(seen, run.shared, fork=shares.is_fork(run.subject.environment))
         message = rollout.told(seen, image, run.world.logs, before)
         return runs.model_copy(update={"reason": seen.reason, "message": message})
     if before and before.reason in rollout.REASONS and _is_same(before, runs):
@@ -603,7 +615,7 @@ def _look_again(run: _Run, status: EnvironmentStatus, now: datetime) -> float | 
         waits.append(_pace(status, now))
     if any(not run.is_backing_ready(service.name) for service in run.backings):
         waits.append(_pace(status, now))
-    if run.subject.project.spec.secrets:
+    if shares.shares(run.subject.project, run.subject.environment):
         waits.append(LACKING_LOOK if run.shared.lacking else LOOK)
     return min(waits, default=None)
 

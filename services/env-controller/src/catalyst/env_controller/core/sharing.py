@@ -13,13 +13,15 @@ resourceVersion, and a copy says of which it was made.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 
 from catalyst.env_controller.core import shares
 from catalyst.env_controller.core.baseline import Subject, digest
-from catalyst.env_controller.core.rollout import Trouble
+from catalyst.env_controller.core.components import Part
+from catalyst.env_controller.core.rollout import Trouble, newest_of
 from catalyst.env_controller.core.world import SecretCopy, SeenSecrets, World
-from catalyst.model.manifest import Ref
+from catalyst.model.manifest import Manifest, Ref
 from catalyst.model.names import Identity, project_namespace, workload_namespace
 
 CONDITION: Final = "SecretsReady"
@@ -27,6 +29,8 @@ LOOK: Final = 300.0
 """Seconds after which the sources are looked at again at the latest; nobody tells us of a rotation."""
 LACKING_LOOK: Final = 30.0
 """The same while something is missing."""
+UNMOUNTED: Final = 10.0
+"""Seconds that a pod may take to mount its volumes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +177,27 @@ def explained(trouble: Trouble, found: Sharing, *, fork: bool) -> Trouble:
     named = [name for name in found.withheld if f'secret "{name}"' in trouble.sentence]
     if trouble.reason != "SecretNotFound" or not named:
         return trouble
+    return Trouble(trouble.reason, f"{trouble.sentence} {_kept(named[0], fork=fork)}", trouble.log)
+
+
+def unmounted(part: Part, found: Sharing, pods: Sequence[Manifest], now: datetime, *, fork: bool) -> Trouble | None:
+    """Of a Secret that is mounted and not there the kubelet tells in events only: the pod's sandbox is never made."""
+    mounted = {volume.secret.name for volume in part.component.volumes if volume.secret}
+    kept = [name for name in found.withheld if name in mounted]
+    pod = next(iter(newest_of(part.name, pods)), None)
+    if not kept or pod is None:
+        return None
+    conditions = pod.get("status", {}).get("conditions", ())
+    waits = (each for each in conditions if each["type"] == "PodReadyToStartContainers" and each["status"] == "False")
+    since = next((each["lastTransitionTime"] for each in waits), None)
+    if since is None or (now - datetime.fromisoformat(since)).total_seconds() < UNMOUNTED:
+        return None
+    return Trouble("SecretNotFound", f"{part.name} mounts Secret {kept[0]} and waits. {_kept(kept[0], fork=fork)}")
+
+
+def _kept(name: str, *, fork: bool) -> str:
     to = "environments of forks (forks: false)" if fork else "this type of environment (types)"
-    more = (
-        f"The Project's spec.secrets does not give {named[0]} to {to}. Mark the reference optional, create a Secret of "
+    return (
+        f"The Project's spec.secrets does not give {name} to {to}. Mark the reference optional, create a Secret of "
         "that name in the environment, or change it in the Project."
     )
-    return Trouble(trouble.reason, f"{trouble.sentence} {more}", trouble.log)
