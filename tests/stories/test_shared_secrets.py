@@ -1,5 +1,5 @@
-"""Secrets that a team, a project and an environment's owners share: they reach the pods, the strongest counts, and so do
-a rotation and a withdrawal; a fork gets none, and no value is ever said.
+"""Secrets that a team, a project and an environment's owners share: they reach the pods, the strongest counts, as does
+each rotation and withdrawal; a fork gets none, and no value is ever said.
 
 There is no node here: a test sees the Deployments and the pods that real controllers make of them.
 """
