@@ -1,4 +1,4 @@
-"""dns-proxy refuses a host with a sentence; env-controller reads one word out of it, and notifier has a remedy for that.
+"""dns-proxy refuses a host with a sentence; env-controller reads one word out of it; notifier has a remedy for the word.
 Nothing but these words binds the three, so they are said here by the first and understood by the others.
 """
 
