@@ -1,4 +1,4 @@
-"""dns-proxy refuses a host with a sentence; env-controller reads one word out of it; notifier has a remedy for the word.
+"""dns-proxy refuses a host with a sentence; env-controller reads one word out of it; notifier has a remedy for it.
 Nothing but these words binds the three, so they are said here by the first and understood by the others.
 """
 
