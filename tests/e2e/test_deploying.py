@@ -186,7 +186,6 @@ async def test_a_shared_secret_is_in_the_program_and_a_fork_is_told_why_it_is_no
     withheld = await world.until("Failed", "SecretNotFound", environment="fork")
     assert "web mounts Secret stripe and waits." in withheld["message"]
     assert "environments of forks (forks: false)" in withheld["message"]
-    inside.run("delete", "environment", "fork", "--wait=false")
 
 
 def _share(kubectl: Kubectl, **values: str) -> None:

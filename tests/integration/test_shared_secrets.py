@@ -3,13 +3,26 @@ reaches nothing one step beyond. Each refusal stands beside its allowed twin.
 """
 
 import base64
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from makers import GRANTS, NOW, PLATFORM
 
 from catalyst.env_controller.core import shares
+from catalyst.env_controller.core.sharing import made_of
+from catalyst.env_controller.core.world import FIELD_MANAGER, Decision, Observed, SecretCopy, World, object_key
+from catalyst.env_controller.effects.cluster import BELIEF, Cluster
+from catalyst.events.errors import Retry
+from catalyst.kube.client import Kube
+from catalyst.kube.errors import Conflict, NotFound
+from catalyst.kube.settings import KubeSettings
 from catalyst.local.installation import Installation
+from catalyst.model.environment import Environment
+from catalyst.model.manifest import Ref
+from catalyst.model.project import Project
 
 from .cluster import (
     BARE,
@@ -24,6 +37,7 @@ from .cluster import (
     Answer,
     Manifest,
     Tenancy,
+    environment,
     group,
     object_path,
     path,
@@ -220,3 +234,89 @@ def test_an_owner_changes_no_copy_and_may_delete_it(tenancy: Tenancy) -> None:
     assert_done(owner.request("DELETE", f"{secrets}/{COPY}"))
     observer = tenancy.role("observer")
     assert_refused(observer.request("GET", f"{secrets}/{COPY}"), 'cannot get resource "secrets"')
+
+
+# What env-controller makes of it
+
+
+@pytest.fixture
+async def cluster(tenancy: Tenancy, installation: Installation) -> AsyncIterator[Cluster]:
+    settings = KubeSettings(kubeconfig=installation.kubeconfig("env-controller"))
+    async with await Kube.connect(settings, field_manager=FIELD_MANAGER) as kube:
+        yield Cluster(kube, kube, PLATFORM)
+
+
+def there(tenancy: Tenancy, where: str, name: str = "stripe") -> Ref:
+    metadata = tenancy.admin.request("GET", path("", where, "secrets", name)).body["metadata"]
+    return Ref("v1", "Secret", where, name, metadata["uid"], metadata["resourceVersion"])
+
+
+def looked_at(project: str, name: str, uid: str, where: str) -> tuple[Environment, World]:
+    manifest = environment(name)
+    metadata = {**manifest["metadata"], "uid": uid, "namespace": f"{TEAM}--{project}"}
+    about = Environment.parse(
+        {**manifest, "metadata": metadata, "spec": {"projectRef": {"team": TEAM, "name": project}}}
+    )
+    spec = {"source": {"repository": "globex/shop"}, "secrets": [{"name": "stripe"}, {"name": "nowhere"}]}
+    kind = {"apiVersion": "catalyst.dev/v1alpha1", "kind": "Project"}
+    of = Project.parse({**kind, "metadata": {"name": project, "namespace": TEAM}, "spec": spec})
+    bound = Observed(Ref(f"{RBAC}/v1", "RoleBinding", where, shares.BINDING))
+    namespace = Observed(Ref("v1", "Namespace", "", where))
+    children = {object_key("RoleBinding", where, shares.BINDING): bound}
+    return about, World(PLATFORM, of, GRANTS, namespace, children)
+
+
+async def test_it_sees_versions_and_what_is_closed(tenancy: Tenancy, cluster: Cluster) -> None:
+    about, world = looked_at("shop", "pr-1", OURS["catalyst.dev/environment-uid"], DEVELOPMENT)
+    seen = (await cluster.look(about, world, NOW)).secrets
+    assert seen is not None
+    assert seen.sources == (there(tenancy, PROJECT), there(tenancy, DEVELOPMENT))
+    assert {name: copy.ref for name, copy in seen.copies.items()} == {"stripe": there(tenancy, DEVELOPMENT, COPY)}
+    assert [(ref.namespace, ref.name) for ref in seen.hidden] == [(TEAM, "stripe"), (TEAM, "nowhere")]
+    assert seen.closed == ()
+
+
+async def test_a_refusal_is_believed_after_a_while(tenancy: Tenancy, cluster: Cluster) -> None:
+    """Nobody has bound us there."""
+    about, world = looked_at("blog", "pr-9", "uid-blog-pr-9", FOREIGN)
+    for passed in (timedelta(), BELIEF - timedelta(seconds=1)):
+        with pytest.raises(Retry, match=f"Secrets of namespace {FOREIGN} may not be read yet"):
+            await cluster.look(about, world, NOW + passed)
+    with pytest.raises(Retry, match="Secrets of namespace globex--blog may not be read yet"):
+        await cluster.look(about, world, NOW + BELIEF)
+    seen = (await cluster.look(about, world, NOW + 2 * BELIEF)).secrets
+    assert seen is not None
+    assert (seen.closed, seen.sources, seen.copies) == ((FOREIGN,), (), {})
+
+
+async def test_a_copy_is_made_of_exactly_what_was_decided(tenancy: Tenancy, cluster: Cluster) -> None:
+    name = shares.copy_name("made")
+    sources = (there(tenancy, PROJECT), there(tenancy, DEVELOPMENT))
+    wish = SecretCopy(DEVELOPMENT, name, "made", OURS, sources, made_of(sources))
+    at = path("", DEVELOPMENT, "secrets", name)
+    await cluster.realise(Decision(copies=(wish,)))
+    try:
+        found = tenancy.admin.request("GET", at).body
+        assert found["data"] == secret(DEVELOPMENT)["data"], "the owners' own counts more"
+        assert found["metadata"]["annotations"] == {"catalyst.dev/sources": made_of(sources)}
+        assert found["metadata"]["labels"] == OURS
+
+        # Of another version, or another life, nothing is written; nor over a copy that somebody else changed meanwhile.
+        copy = there(tenancy, DEVELOPMENT, name)
+        for stale, error in (
+            (replace(sources[0], resource_version="1"), Conflict),
+            (replace(sources[0], uid="another"), NotFound),
+        ):
+            with pytest.raises(error):
+                await cluster.realise(Decision(copies=(replace(wish, sources=(stale,), replaces=copy),)))
+        for older in (None, replace(copy, resource_version="1")):
+            with pytest.raises(Conflict):
+                await cluster.realise(Decision(copies=(replace(wish, replaces=older),)))
+        assert there(tenancy, DEVELOPMENT, name) == copy
+
+        await cluster.realise(Decision(copies=(replace(wish, sources=sources[:1], replaces=copy),)))
+        assert tenancy.admin.request("GET", at).body["data"] == secret(PROJECT)["data"]
+        await cluster.realise(Decision(delete=(there(tenancy, DEVELOPMENT, name),)))
+        assert tenancy.admin.request("GET", at).status == 404
+    finally:
+        tenancy.admin.request("DELETE", at, dry_run=False)
