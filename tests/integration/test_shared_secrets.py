@@ -113,10 +113,16 @@ def test_it_binds_itself_alone_and_each_role_in_its_place(tenancy: Tenancy, wher
     for subject in (people, {**account, "name": "builder"}, {**account, "namespace": where}):
         answer = bound(tenancy, where, role, account, subject)
         assert_refused(answer, policy, "subjects: expected only ServiceAccount env-controller of catalyst-system")
-    lookalike = binding(where, role)
-    lookalike["roleRef"] = {**lookalike["roleRef"], "kind": "Role"}
-    answer = tenancy.env_controller.request("POST", path(RBAC, where, "rolebindings"), lookalike)
-    assert answer.status == 403, answer
+    twin = {"apiVersion": f"{RBAC}/v1", "kind": "Role", "metadata": {"name": role, "namespace": where}, "rules": []}
+    assert_done(tenancy.admin.apply(object_path(twin), twin))
+    try:
+        lookalike = binding(where, role)
+        lookalike["metadata"] = {**lookalike["metadata"], "name": "another"}
+        lookalike["roleRef"] = {**lookalike["roleRef"], "kind": "Role"}
+        answer = tenancy.env_controller.request("POST", path(RBAC, where, "rolebindings"), lookalike)
+        assert_refused(answer, policy, f"roleRef: is Role {role}")
+    finally:
+        assert_done(tenancy.admin.request("DELETE", object_path(twin), dry_run=False))
 
 
 def test_people_are_bound_to_people_s_roles_only(tenancy: Tenancy) -> None:
