@@ -236,7 +236,9 @@ def test_a_namespace_that_closes_later_changes_nothing_that_runs(closed: str) ->
     open_ = decided(SeenSecrets(sources=(source(TEAM), source(PROJECT)), copies=copied(made_of)), of=of)
     decision = decided(SeenSecrets(sources=others, copies=copied(made_of), hidden=(source(closed),)), of=of)
     assert (decision.copies, decision.delete) == ((), ())
-    assert (condition(decision) or ())[:2] == ("False", "SecretNotReadable")
+    status, reason, sentence = condition(decision) or ("", "", "")
+    assert (status, reason) == ("False", "SecretNotReadable")
+    assert f"namespace {closed}" in sentence if closed == PROJECT else f"of team {closed}, whose namespace" in sentence
     running = replace(stored(open_.apply[0], "uid-1"), generation=1, status=READY)
     still = decided(SeenSecrets(sources=others, copies=copied(made_of), hidden=(source(closed),)), running, of=of)
     assert not still.changes_objects
@@ -263,6 +265,21 @@ def test_it_is_looked_at_again_and_again_only_where_something_is_shared() -> Non
     decision = decided(None, alone, of=bare)
     assert (decision.requeue_after, condition(decision)) == (None, None)
     assert not look_for(PLAIN, World(PLATFORM, bare, GRANTS, NAMESPACE, {alone.key: alone})).secrets
+
+
+def test_where_nothing_is_shared_any_more_a_closed_namespace_stops_nobody() -> None:
+    bare = project(components=[{"name": "web", "image": "nginx"}])
+    decision = decided(SeenSecrets(closed=(OWN,)), of=bare)
+    assert (envs(decision), condition(decision)) == ([], None)
+
+
+def test_all_that_is_missing_is_named() -> None:
+    of = asked({"name": "stripe"}, {"name": "mail"}, {"name": "there"}, {"name": "maps"})
+    decision = decided(SeenSecrets(sources=(source(PROJECT, name="there"),)), of=of)
+    _, reason, sentence = condition(decision) or ("", "", "")
+    assert (reason, sentence.startswith("The Project shares Secret stripe, but")) == ("SecretNotFound", True)
+    assert sentence.endswith(" Not given either: mail, maps.")
+    assert [copy.shared for copy in decision.copies] == ["there"]
 
 
 # What forks are told

@@ -245,7 +245,7 @@ def _held_back(subject: Subject, wanted: tuple[Part, ...], world: World, shared:
         for part in wanted
         if not is_there(part.name)
         and (
-            shared.lacking
+            shared.trouble
             or any(not rollout.is_complete(is_there(name)) for name in part.component.depends_on if name in kinds)
         )
     }
@@ -314,23 +314,25 @@ def _component(run: _Run, part: Part, before: ComponentStatus | None, now: datet
         return runs.model_copy(update={"reason": failed.reason, "message": failed.sentence})
     if foreign := _foreign(run, part.name):
         return runs.model_copy(update={"reason": foreign.reason, "message": foreign.sentence})
-    if run.shared.lacking and found is None:
-        return runs.model_copy(
-            update={"reason": run.shared.lacking[0].reason, "message": run.shared.lacking[0].sentence}
-        )
+    if run.shared.trouble and found is None:
+        return runs.model_copy(update={"reason": run.shared.trouble.reason, "message": run.shared.trouble.sentence})
     if not run.is_applied(part.name) or _is_new_version(run, part.name):
         return runs
-    seen = rollout.trouble(part, image, found, run.world.pods, now)
-    fork = shares.is_fork(run.subject.environment)
-    seen = (
-        explained(seen, run.shared, fork=fork) if seen else unmounted(part, run.shared, run.world.pods, now, fork=fork)
-    )
+    seen = _seen(run, part, image, found, now)
     if seen is not None:
         message = rollout.told(seen, image, run.world.logs, before)
         return runs.model_copy(update={"reason": seen.reason, "message": message})
     if before and before.reason in rollout.REASONS and _is_same(before, runs):
         return runs.model_copy(update={"reason": before.reason, "message": before.message})  # until it is ready
     return runs
+
+
+def _seen(run: _Run, part: Part, image: Image | None, found: Observed | None, now: datetime) -> Trouble | None:
+    fork = shares.is_fork(run.subject.environment)
+    seen = rollout.trouble(part, image, found, run.world.pods, now)
+    if seen is None:
+        return unmounted(part, run.shared, run.world.pods, now, fork=fork)
+    return explained(seen, run.shared, fork=fork)
 
 
 def _backing(
@@ -427,7 +429,7 @@ def _told(run: _Run, status: EnvironmentStatus, url_fault: hosts.Fault | None, n
         status = said(status, environment, now, "Routed", False, "Routing", "There is no Service to lead to yet.")
     else:
         status = said(status, environment, now, "Routed", True, "NotExposed", "No component is exposed.")
-    return _concluded(run, status, bool(building), bool(broken or fault or run.shared.lacking), now)
+    return _concluded(run, status, bool(building), bool(broken or fault or run.shared.trouble), now)
 
 
 def _say_built(run: _Run, status: EnvironmentStatus, building: list[str], now: datetime) -> EnvironmentStatus:
@@ -506,13 +508,12 @@ def _first(text: str) -> str:
 def _say_shared(subject: Subject, shared: Sharing, status: EnvironmentStatus, now: datetime) -> EnvironmentStatus:
     """Nothing is said where the Project shares no Secret."""
     environment = subject.environment
-    if shared.lacking:
-        why = shared.lacking[0]
+    if why := shared.trouble:
         return said(status, environment, now, CONDITION, False, why.reason, why.sentence)
     if not subject.project.spec.secrets:
         return unsaid(status, CONDITION)
-    sentence_ = sentence(shared, fork=shares.is_fork(environment))
-    return said(status, environment, now, CONDITION, True, "Shared", sentence_)
+    what = sentence(shared, fork=shares.is_fork(environment))
+    return said(status, environment, now, CONDITION, True, "Shared", what)
 
 
 def _blind(
@@ -524,9 +525,9 @@ def _blind(
     now: datetime,
 ) -> EnvironmentStatus:
     """What runs stays as it is until its Secrets can be seen again."""
-    why, environment = shared.lacking[0], subject.environment
-    for kind in (CONDITION, "Ready"):
-        status = said(status, environment, now, kind, False, why.reason, why.sentence)
+    for kind in (CONDITION, "Ready") if shared.trouble else ():
+        reason, what = shared.trouble.reason, shared.trouble.sentence
+        status = said(status, subject.environment, now, kind, False, reason, what)
     there = (world.children.get(object_key("Deployment", subject.namespace, part.name)) for part in wanted)
     return status.model_copy(update={"phase": Phase.DEGRADED if any(map(rollout.serves, there)) else Phase.FAILED})
 
@@ -616,7 +617,7 @@ def _look_again(run: _Run, status: EnvironmentStatus, now: datetime) -> float | 
     if any(not run.is_backing_ready(service.name) for service in run.backings):
         waits.append(_pace(status, now))
     if shares.shares(run.subject.project, run.subject.environment):
-        waits.append(LACKING_LOOK if run.shared.lacking else LOOK)
+        waits.append(LACKING_LOOK if run.shared.trouble else LOOK)
     return min(waits, default=None)
 
 

@@ -35,14 +35,14 @@ UNMOUNTED: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Sharing:
-    """`given`: by the name of a shared Secret, what its copy is made of. `lacking`: why others are not given.
+    """`given`: by the name of a shared Secret, what its copy is made of. `trouble`: why others are not given.
     `is_blind`: the workload namespace could not be seen, so what runs there is left as it is.
     """
 
     given: Mapping[str, str] = field(default_factory=dict)
     copies: tuple[SecretCopy, ...] = ()
     delete: tuple[Ref, ...] = ()
-    lacking: tuple[Trouble, ...] = ()
+    trouble: Trouble | None = None
     withheld: tuple[str, ...] = ()
     is_blind: bool = False
 
@@ -60,18 +60,17 @@ class Sharing:
 def sharing(subject: Subject, world: World) -> Sharing:
     wanted = shares.shares(subject.project, subject.environment)
     withheld = shares.withheld(subject.project, subject.environment)
-    if world.secrets is None and not wanted:
-        return Sharing(withheld=withheld)
     seen = world.secrets or SeenSecrets(closed=(subject.namespace,))
     if subject.namespace in seen.closed:
-        return Sharing(lacking=(_closed(subject, subject.namespace),), withheld=withheld, is_blind=True)
+        trouble = _closed(subject, subject.namespace) if wanted else None
+        return Sharing(trouble=trouble, withheld=withheld, is_blind=bool(wanted))
     found = [_one(subject, name, seen) for name in wanted]
     left = [copy.ref for name, copy in seen.copies.items() if name not in wanted]
     return Sharing(
         given={name: each.text for name, each in zip(wanted, found, strict=True) if each.text},
         copies=tuple(each.copy for each in found if each.copy),
         delete=(*left, *(each.delete for each in found if each.delete)),
-        lacking=tuple(each.trouble for each in found if each.trouble),
+        trouble=_together({name: each.trouble for name, each in zip(wanted, found, strict=True) if each.trouble}),
         withheld=withheld,
     )
 
@@ -93,11 +92,12 @@ def _one(subject: Subject, name: str, seen: SeenSecrets) -> _One:
     sources = tuple(there[where] for where in levels(subject.identity) if where in there)
     copy = seen.copies.get(name)
     was_from = {part.partition("/")[0] for part in copy.sources.split()} if copy else set()
-    if project in closed or was_from.intersection(closed):
-        trouble = _unreadable(subject, name, closed)
-        return _One(text=copy.sources if copy else "", trouble=trouble)
+    if project in closed:
+        return _One(text=copy.sources if copy else "", trouble=_closed(subject, project))
+    if copy and team in closed and team in was_from:
+        return _One(text=copy.sources, trouble=_closed_later(subject, name))
     if not sources:
-        trouble = _unreadable(subject, name, closed) if team in closed else _not_found(subject, name)
+        trouble = _closed_team(subject, name) if team in closed else _not_found(subject, name)
         return _One(delete=copy.ref if copy else None, trouble=trouble)
     text = made_of(sources)
     if copy and copy.sources == text:
@@ -136,17 +136,22 @@ def _not_found(subject: Subject, name: str) -> Trouble:
     )
 
 
-def _unreadable(subject: Subject, name: str, closed: Sequence[str]) -> Trouble:
+def _closed_team(subject: Subject, name: str) -> Trouble:
     team, project, own = levels(subject.identity)
-    if project in closed:
-        return _closed(subject, project)
-    account = f"{subject.platform.system_namespace}:{shares.ACCOUNT}"
     return Trouble(
         "SecretNotReadable",
         f"The Project shares Secret {name}, but neither namespace {project} nor {own} has it, and that of team {team} "
-        f"may not be read. Create it ({_creating(name, project)}), or the platform's people let it be read (kubectl "
-        f"create rolebinding {shares.BINDING} --namespace {team} --clusterrole {shares.READER} "
-        f"--serviceaccount {account}).",
+        f"may not be read. Create it ({_creating(name, project)}), or the platform's people let it be read "
+        f"({_letting_in(subject)}).",
+    )
+
+
+def _closed_later(subject: Subject, name: str) -> Trouble:
+    return Trouble(
+        "SecretNotReadable",
+        f"Secret {name} has keys of team {subject.identity.team}, whose namespace may not be read any more: what was "
+        f"given stays as it is. The platform's people let it be read again ({_letting_in(subject)}), or it is taken "
+        "out of the Project's spec.secrets.",
     )
 
 
@@ -162,6 +167,23 @@ def _closed(subject: Subject, namespace: str) -> Trouble:
 
 def _creating(name: str, namespace: str) -> str:
     return f"kubectl create secret generic {name} --namespace {namespace} --from-env-file FILE"
+
+
+def _letting_in(subject: Subject) -> str:
+    account = f"{subject.platform.system_namespace}:{shares.ACCOUNT}"
+    return (
+        f"kubectl create rolebinding {shares.BINDING} --namespace {subject.identity.team} "
+        f"--clusterrole {shares.READER} --serviceaccount {account}"
+    )
+
+
+def _together(troubles: Mapping[str, Trouble]) -> Trouble | None:
+    """The first one, and of which others there is something to say, too."""
+    if not troubles:
+        return None
+    first, *others = troubles
+    more = f" Not given either: {', '.join(others)}." if others else ""
+    return Trouble(troubles[first].reason, troubles[first].sentence + more)
 
 
 def sentence(found: Sharing, *, fork: bool) -> str:
