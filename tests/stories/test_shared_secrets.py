@@ -44,7 +44,8 @@ class Sharing:
         """As `kubectl create secret generic stripe`, or anew with other values. All of them are canaries."""
         self.canaries += values.values()
         data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
-        metadata = {"name": "stripe", "namespace": where}
+        kept_by_kubectl = {"kubectl.kubernetes.io/last-applied-configuration": json.dumps({"data": data})}
+        metadata = {"name": "stripe", "namespace": where, "annotations": kept_by_kubectl}
         self.stage.installation.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data})
 
     def withdraw(self, where: str) -> None:

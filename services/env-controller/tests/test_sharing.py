@@ -181,6 +181,42 @@ def test_our_right_goes_after_the_last_copy() -> None:
     assert decide(about, replace(world, secrets=SeenSecrets()), NOW).delete == (right,)
 
 
+NAMES = ("stripe", "mail", "old")
+
+
+@st.composite
+def seen_secrets(draw: st.DrawFn) -> SeenSecrets:
+    places = [(where, name) for where in (TEAM, PROJECT, OWN) for name in NAMES]
+    there = draw(st.lists(st.sampled_from(places), unique=True))
+    hidden = draw(st.lists(st.sampled_from([place for place in places if place[0] != OWN]), unique=True))
+    sources = tuple(
+        source(where, str(draw(st.integers(1, 2))), name) for where, name in there if (where, name) not in hidden
+    )
+    copies = {}
+    for name in draw(st.lists(st.sampled_from(NAMES), unique=True)):
+        of = draw(st.lists(st.sampled_from((TEAM, PROJECT, OWN)), unique=True))
+        copies[name] = Copied(
+            replace(COPY, name=shares.copy_name(name)), " ".join(f"{each}/uid-{each}@1" for each in of)
+        )
+    return SeenSecrets(sources, copies, tuple(source(where, name=name) for where, name in hidden))
+
+
+@given(seen_secrets())
+def test_acting_once_brings_it_to_rest_and_pods_name_what_is_there(seen: SeenSecrets) -> None:
+    of = asked({"name": "stripe"}, {"name": "mail"})
+    decision = decided(seen, of=of)
+    copies = {name: copy for name, copy in seen.copies.items() if copy.ref not in decision.delete}
+    for copy in decision.copies:
+        assert copy.replaces == (seen.copies[copy.shared].ref if copy.shared in seen.copies else None)
+        copies[copy.shared] = Copied(replace(COPY, name=copy.name), copy.made_of)
+    again = decided(replace(seen, copies=copies), of=of)
+    assert (again.copies, again.delete) == ((), ())
+    assert "old" not in copies
+    if decision.apply:
+        assert envs(again) == envs(decision)
+        assert set(envs(again)) == {shares.copy_name(name) for name in copies}
+
+
 # What is missing
 
 

@@ -185,8 +185,8 @@ class Cluster:
         return digest
 
     async def _seen_secrets(self, environment: Environment, world: World, now: datetime) -> SeenSecrets:
-        """By metadata alone. A team's namespace may be closed to us, and is asked all the same; of the others we are
-        sure only after a while.
+        """By metadata alone, of which uid and version are kept: `kubectl apply` leaves values in an annotation. A
+        team's namespace may be closed to us, and is asked all the same; of the others we are sure only after a while.
         """
         team, project, own = levels(environment.identity)
         names = shares.shares(world.project, environment) if world.project else ()
