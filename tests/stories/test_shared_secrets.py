@@ -282,4 +282,5 @@ async def test_types_are_kept_apart(stage: Stage) -> None:
     stage.installation.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"M": "m"}})
     await on.sees(lambda: on.sources() == [shares.copy_name("mail")], "what is for all types")
     assert on.copied() is None
+    await stage.until(lambda: on.condition().get("reason") == "Shared", "it is said")
     assert on.condition()["message"] == "Given: mail. Not given to this type of environment: stripe."

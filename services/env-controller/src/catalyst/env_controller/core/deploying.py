@@ -53,8 +53,8 @@ def deploy(subject: Subject, world: World, status: EnvironmentStatus, now: datet
     shared = sharing(subject, world)
     if obstacle := _obstacle(subject, wanted):
         return Decision(status=_idle(status, environment, now, *obstacle), delete=shared.delete)
-    if shared.is_blind:
-        return Decision(status=_blind(subject, wanted, world, shared, status, now), requeue_after=LACKING_LOOK)
+    if shared.blind:
+        return Decision(status=_blind(subject, wanted, world, shared.blind, status, now), requeue_after=LACKING_LOOK)
     status = _with_pull(_asked(subject, wanted, status, now), world)
     status = _say_shared(subject, shared, status, now)
     run = _run(subject, wanted, world, shared, status)
@@ -520,14 +520,13 @@ def _blind(
     subject: Subject,
     wanted: tuple[Part, ...],
     world: World,
-    shared: Sharing,
+    why: Trouble,
     status: EnvironmentStatus,
     now: datetime,
 ) -> EnvironmentStatus:
     """What runs stays as it is until its Secrets can be seen again."""
-    for kind in (CONDITION, "Ready") if shared.trouble else ():
-        reason, what = shared.trouble.reason, shared.trouble.sentence
-        status = said(status, subject.environment, now, kind, False, reason, what)
+    for kind in (CONDITION, "Ready"):
+        status = said(status, subject.environment, now, kind, False, why.reason, why.sentence)
     there = (world.children.get(object_key("Deployment", subject.namespace, part.name)) for part in wanted)
     return status.model_copy(update={"phase": Phase.DEGRADED if any(map(rollout.serves, there)) else Phase.FAILED})
 

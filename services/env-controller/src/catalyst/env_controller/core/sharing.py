@@ -36,7 +36,7 @@ UNMOUNTED: Final = 10.0
 @dataclass(frozen=True, slots=True)
 class Sharing:
     """`given`: by the name of a shared Secret, what its copy is made of. `trouble`: why others are not given.
-    `is_blind`: the workload namespace could not be seen, so what runs there is left as it is.
+    `blind`: why the workload namespace could not be seen, so that what runs there is left as it is.
     """
 
     given: Mapping[str, str] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Sharing:
     delete: tuple[Ref, ...] = ()
     trouble: Trouble | None = None
     withheld: tuple[str, ...] = ()
-    is_blind: bool = False
+    blind: Trouble | None = None
 
     @property
     def version(self) -> str | None:
@@ -62,8 +62,7 @@ def sharing(subject: Subject, world: World) -> Sharing:
     withheld = shares.withheld(subject.project, subject.environment)
     seen = world.secrets or SeenSecrets(closed=(subject.namespace,))
     if subject.namespace in seen.closed:
-        trouble = _closed(subject, subject.namespace) if wanted else None
-        return Sharing(trouble=trouble, withheld=withheld, is_blind=bool(wanted))
+        return Sharing(withheld=withheld, blind=_closed(subject, subject.namespace) if wanted else None)
     found = [_one(subject, name, seen) for name in wanted]
     left = [copy.ref for name, copy in seen.copies.items() if name not in wanted]
     return Sharing(
