@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from makers import GRANTS, NOW, PLATFORM, at, environment, project, stored, subject
 
@@ -201,6 +201,7 @@ def seen_secrets(draw: st.DrawFn) -> SeenSecrets:
     return SeenSecrets(sources, copies, tuple(source(where, name=name) for where, name in hidden))
 
 
+@settings(deadline=None)
 @given(seen_secrets())
 def test_acting_once_brings_it_to_rest_and_pods_name_what_is_there(seen: SeenSecrets) -> None:
     of = asked({"name": "stripe"}, {"name": "mail"})
@@ -407,6 +408,7 @@ def test_without_shared_secrets_a_deployment_is_as_it_always_was() -> None:
     assert "envFrom" not in made["spec"]["template"]["spec"]["containers"][0]
 
 
+@settings(deadline=None)
 @given(st.lists(st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,20}[a-z0-9])?", fullmatch=True), unique=True, min_size=1))
 def test_no_copy_has_the_name_of_anything_else(names: list[str]) -> None:
     copies = {shares.copy_name(name) for name in names}
