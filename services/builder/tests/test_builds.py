@@ -39,13 +39,16 @@ async def test_a_request_becomes_an_image(serve: Any, project: Project) -> None:
     assert (await project.answer(3))["attempt"] == 2
     assert len(project.jobs()) == 1
 
-    # The environment goes: so do Job, record and image.
+    # The environment goes: so do Job, record and image, whose manifest answers 404 from now on.
+    place = f"{project.team}/shop/web"
+    assert project.registry.status(place, digest) == 200
     await project.tell(project.snapshot({"web": ("k1", 2)}, phase=Phase.TERMINATING))
     assert (await project.answer(verb="cleaned"))["environment"]["uid"] == f"uid-{project.team}-pr-1"
     assert project.jobs() == []
     where = f"/api/v1/namespaces/{project.namespace()}"
     records = project.get(f"{where}/configmaps?labelSelector=catalyst.dev/build-record")["items"]
     assert not records
+    assert project.registry.status(place, digest) == 404
 
 
 async def test_a_fork_pushes_nothing_itself(serve: Any, project: Project) -> None:
@@ -269,9 +272,11 @@ async def test_images_stay_while_another_environment_runs_them(serve: Any, proje
     await project.answer(verb="cleaned")
     records = f"/api/v1/namespaces/{project.namespace()}/configmaps?labelSelector=catalyst.dev/build-record"
     assert len(project.get(records)["items"]) == 1
+    assert project.registry.status(f"{project.team}/shop/web", digest) == 200
     await project.tell(project.snapshot({}, environment="pr-2", phase=Phase.TERMINATING, digests={"web": digest}))
     await project.answer(environment="pr-2", verb="cleaned")
     assert not project.get(records)["items"]
+    assert project.registry.status(f"{project.team}/shop/web", digest) == 404
 
 
 async def test_pulls_by_an_environments_password(serve: Any, project: Project) -> None:

@@ -86,6 +86,9 @@ REMEDIES: Final[Mapping[str, Remedy]] = {
     "SecretNotFound": Remedy(
         "A Secret that the Project names is not there. Create it, or correct its name.", "SecretNotFound"
     ),
+    "SecretNotReadable": Remedy(
+        "A Secret that the Project shares may not be read. The message says who has to allow what.", "SecretNotReadable"
+    ),
     "Unschedulable": Remedy(
         "No node has room for it. Ask for less in `resources`, or have the platform's people add nodes.",
         "Unschedulable",
