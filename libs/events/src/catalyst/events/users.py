@@ -3,7 +3,7 @@
 | User | Publishes | Consumes | Reads directly |
 |---|---|---|---|
 | webhook-ingest | `scm.>`, own `dead.` | SCM, only comments | – |
-| env-controller | `environment.changed`, `build.requested`, `audit.>`, own `dead.` | SCM, EVENTS | SCM, EVENTS, STATE |
+| env-controller | `environment.changed`, `build.requested`, `audit.>`, `decision.>`, own `dead.` | SCM, EVENTS | SCM, EVENTS, STATE |
 | builder | `build.finished`, `build.cleaned`, own `dead.` | EVENTS | STATE |
 | dns-proxy | `route.changed`, `lock.dns-proxy`, own `dead.` | EVENTS | STATE, LOCKS |
 | notifier | `lock.notifier`, own `dead.` | SCM (commands), EVENTS | STATE, LOCKS |
@@ -29,7 +29,7 @@ from catalyst.events.catalogue import (
     ScmData,
 )
 from catalyst.events.subjects import dead_subject, lock_subject
-from catalyst.events.topology import DEAD, EVENTS, LOCKS, SCM, SERVICES, STATE, consumers
+from catalyst.events.topology import DEAD, DECISIONS, EVENTS, LOCKS, SCM, SERVICES, STATE, consumers
 
 OPERATOR: Final = "operator"
 
@@ -42,6 +42,8 @@ READS: Final = {
 """The streams whose stored messages a service asks for."""
 LOCKED: Final = ("dns-proxy", "notifier")
 """The services whose replicas elect one by a lock on the bus, because they have no rights in the cluster."""
+RECORDED: Final = ("env-controller",)
+"""The services that record what they decide. Only the operator reads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,8 @@ def service_user(service: str) -> User:
     ]
     if service in LOCKED:
         publish.append(lock_subject(service))
+    if service in RECORDED:
+        publish.append("decision.>")
     for consumer in consumers([service]):
         publish.append(f"$JS.API.CONSUMER.MSG.NEXT.{consumer.stream}.{consumer.name}")
         publish.append(f"$JS.ACK.{consumer.stream}.{consumer.name}.>")
@@ -95,7 +99,7 @@ def operator() -> User:
         publish_deny=(
             "$JS.API.STREAM.DELETE.>",
             "$JS.API.STREAM.MSG.DELETE.>",
-            *(f"$JS.API.STREAM.PURGE.{stream}" for stream in (SCM, EVENTS, "AUDIT", DEAD, LOCKS)),
+            *(f"$JS.API.STREAM.PURGE.{stream}" for stream in (SCM, EVENTS, "AUDIT", DEAD, LOCKS, DECISIONS)),
         ),
     )
 
