@@ -3,11 +3,13 @@
 | User | Publishes | Consumes | Reads directly |
 |---|---|---|---|
 | webhook-ingest | `scm.>`, own `dead.` | SCM, only comments | – |
-| env-controller | `environment.changed`, `build.requested`, `audit.>`, `decision.>`, own `dead.` | SCM, EVENTS | SCM, EVENTS, STATE |
+| env-controller | `environment.changed`, `build.requested`, `audit.>`, own `dead.`¹| SCM, EVENTS | SCM, EVENTS, STATE |
 | builder | `build.finished`, `build.cleaned`, own `dead.` | EVENTS | STATE |
 | dns-proxy | `route.changed`, `lock.dns-proxy`, own `dead.` | EVENTS | STATE, LOCKS |
 | notifier | `lock.notifier`, own `dead.` | SCM (commands), EVENTS | STATE, LOCKS |
 | operator | nothing but requests to the server | – | everything; applies the topology |
+
+¹ and `decision.>`, the records of what it decided, which are no events.
 
 An event is a hint, never authority, but a service cannot even hint at what another one says. No user may delete a
 stream, and nobody but the operator may ask for a consumer: a consumer with a chosen delivery subject would publish in
