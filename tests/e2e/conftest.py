@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from kubectl import Kubectl
+from product import Product
+from product import product as installed
 
 from catalyst.local import cluster, components
 from catalyst.local.node.packages import NotThisMachine, check_machine
@@ -49,3 +51,10 @@ def namespace(kubectl: Kubectl) -> Iterator[Kubectl]:
 def no_foreign_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     if "CATALYST_KUBECONFIG" in os.environ:
         monkeypatch.delenv("CATALYST_KUBECONFIG")
+
+
+@pytest.fixture(scope="session")
+def product(began_here: bool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    """The whole product, installed once for all modules of a part."""
+    with installed(cluster.up(out=sys.stderr), tmp_path_factory.mktemp("product")) as found:
+        yield found

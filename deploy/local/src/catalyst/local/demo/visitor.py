@@ -23,14 +23,14 @@ PATIENCE: Final = 10.0
 
 
 class Visitor:
-    """Of one URL, `https://<host>:<port>/`."""
+    """Of one URL, `https://<host>:<port>/`. `edge`: the address, with its port, that is asked; else the demo's way."""
 
-    def __init__(self, url: str, authority: Path) -> None:
+    def __init__(self, url: str, authority: Path, edge: str | None = None) -> None:
         parts = urlsplit(url)
         self.url = url
         self.host = parts.hostname or ""
         self._netloc = parts.netloc
-        self._base = f"{parts.scheme}://{LOOPBACK}:{parts.port or 443}"
+        self._base = f"{parts.scheme}://{edge or f'{LOOPBACK}:{parts.port or 443}'}"
         self._trust = ssl.create_default_context(cafile=str(authority))
 
     def client(self) -> httpx.Client:
