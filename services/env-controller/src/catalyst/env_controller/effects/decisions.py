@@ -73,6 +73,7 @@ class Decisions:
         self._bus = bus
         self._code = code
         self._waiting: asyncio.Queue[Decided] = asyncio.Queue(WAITING)
+        self._failing = False
 
     def record(self, decided: Decided) -> None:
         """Returns at once."""
@@ -104,12 +105,25 @@ class Decisions:
         try:
             await self._bus.keep(subject, compressed(recorded(head, decided.inputs, decided.result)), HEADERS)
             kept.add(1, {"rule": rule})
+            self._works()
         except Unpublished as error:
             dropped.add(1, {"reason": "bus"})
-            log.info("decision not recorded", subject=subject, reason=error.reason)
+            self._fails(error.reason)
         except (ValueError, TypeError) as error:  # a value that JSON cannot say: the next one may be another
             dropped.add(1, {"reason": "unwritable"})
             log.warning("decision not recorded", subject=subject, reason=str(error))
+
+
+    def _works(self) -> None:
+        if self._failing:
+            log.info("decisions are recorded again")
+        self._failing = False
+
+    def _fails(self, reason: str) -> None:
+        """Said once: during an outage there are many."""
+        if not self._failing:
+            log.warning("decisions are not recorded", reason=reason)
+        self._failing = True
 
 
 def compressed(text: bytes) -> bytes:
@@ -152,6 +166,7 @@ def code_version(built_from: str | None = None) -> str:
     if built_from:
         return built_from
     try:
+        _git("ls-files", "--error-unmatch", "reconcile.py")  # not merely installed somewhere inside another's checkout
         head = _git("rev-parse", "--short=12", "HEAD")
         changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":/libs", ":/services")
     except (OSError, subprocess.SubprocessError):

@@ -114,12 +114,14 @@ async def _exported(options: argparse.Namespace, path: Path) -> file.Header:
     settings = BusSettings(options.url, options.seed, inbox_prefix=inbox_prefix(OPERATOR))
     bus = await Bus.connect(settings, name=OPERATOR, clock=utc_now)
     try:
-        found = [_record(stored) async for stored in _history(bus, part)]
-        if not found:
-            raise Unknown(await _nothing(bus, part, options.environment))
+        with file.Writer(path) as writer:
+            async for stored in _history(bus, part):
+                writer.add(_record(stored))
+            if not writer.header.records:
+                raise Unknown(await _nothing(bus, part, options.environment))
     finally:
         await bus.drain()
-    return file.write(path, found)
+    return writer.header
 
 
 def _subject(environment: str | None) -> str:

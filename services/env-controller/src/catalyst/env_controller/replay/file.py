@@ -14,10 +14,10 @@ import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final, cast
+from typing import IO, Any, Final, Self, cast
 
 from catalyst.env_controller.core.recorded import SCHEMA, NotARecord, Record
 
@@ -47,26 +47,53 @@ class Header:
 
 
 def write(path: Path, records: Iterable[Record]) -> Header:
-    """Writes them all; the file is there whole or not at all. The same records give the same bytes."""
-    counts: Counter[str] = Counter()
-    times: list[str] = []
-    code: dict[str, None] = {}
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        body, whole = Path(folder) / "body", Path(folder) / "whole"
-        with _packed(body) as packed:
-            for record in records:
-                packed.write(record.text() + b"\n")
-                counts[record.head.rule] += 1
-                times = [*times[:1], record.head.at]
-                code[record.head.code] = None
-        begins, ends = (times[0], times[-1]) if times else ("", "")
-        header = Header(counts.total(), begins, ends, tuple(code), dict(counts))
+    """Writes them all. The same records give the same bytes."""
+    with Writer(path) as writer:
+        for record in records:
+            writer.add(record)
+    return writer.header
+
+
+class Writer:
+    """Writes one file, record by record; used as a context. The file is there whole when it ends well, else not at all.
+    `header` then says what it holds.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.header = Header(0)
+        self._path = path
+        self._counts: Counter[str] = Counter()
+        self._code: dict[str, None] = {}
+        self._folders, self._files = ExitStack(), ExitStack()
+
+    def __enter__(self) -> Self:
+        self._folder = Path(self._folders.enter_context(tempfile.TemporaryDirectory(dir=self._path.parent)))
+        self._body = self._files.enter_context(_packed(self._folder / "body"))
+        return self
+
+    def add(self, record: Record) -> None:
+        head = record.head
+        self._body.write(record.text() + b"\n")
+        self._counts[head.rule] += 1
+        self._code[head.code] = None
+        self.header = Header(
+            self._counts.total(), self.header.begins or head.at, head.at, tuple(self._code), dict(self._counts)
+        )
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self._folders:
+            self._files.close()
+            if kind is None:
+                self._join()
+
+    def _join(self) -> None:
+        """gzip's members follow each other: the header first, though it is known last."""
+        whole = self._folder / "whole"
         with _packed(whole) as packed:
-            packed.write(header.line())
-        with whole.open("ab") as beginning, body.open("rb") as rest:  # gzip's members follow each other
+            packed.write(self.header.line())
+        with whole.open("ab") as beginning, (self._folder / "body").open("rb") as rest:
             shutil.copyfileobj(rest, beginning)
-        whole.replace(path)
-    return header
+        whole.replace(self._path)
 
 
 @contextmanager
