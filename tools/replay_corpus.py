@@ -1,8 +1,8 @@
 """`make replay`: the committed corpus of decisions, decided again by this code, and how much of the rules it passes.
 
-    python tools/replay_corpus.py              0: nothing differs and every branch of `decide` is passed
-    python tools/replay_corpus.py --accept     what differs is meant: the recorded results are replaced
-    python tools/replay_corpus.py --record     a new corpus, from all stories (five minutes, real servers)
+python tools/replay_corpus.py              0: nothing differs and every branch of `decide` is passed
+python tools/replay_corpus.py --accept     what differs is meant: the recorded results are replaced
+python tools/replay_corpus.py --record     a new corpus, from all stories (five minutes, real servers)
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ def replay() -> int:
     path = Path(inspect.getfile(decide))
     unpassed = sorted(line for line in missed[path] if first <= line < first + len(lines))
     if unpassed:
-        print(f"decide: not every branch is passed, see {path.relative_to(ROOT)}, lines {', '.join(map(str, unpassed))}")
+        print(
+            f"decide: not every branch is passed, see {path.relative_to(ROOT)}, lines {', '.join(map(str, unpassed))}"
+        )
     else:
         print("decide: every branch is passed")
     return status or int(bool(unpassed))
@@ -80,10 +82,11 @@ def told(measured: coverage.Coverage) -> dict[Path, set[int]]:
     return missed
 
 
-def _row(name: str, counts: Iterable[int], missing: str) -> str:
-    lines, passed, branches, taken = counts
+def _row(name: str, numbers: Iterable[int], missing: str) -> str:
+    lines, passed, branches, taken = numbers
     shown = missing if len(missing) <= 60 else f"{missing[:60]} …"
-    return f"{name:<16}{lines:>7}{_percent(passed, lines):>9}{branches:>10}{_percent(taken, branches):>9}   {shown}".rstrip()
+    counts = f"{lines:>7}{_percent(passed, lines):>9}{branches:>10}{_percent(taken, branches):>9}"
+    return f"{name:<16}{counts}   {shown}".rstrip()
 
 
 def _percent(part: int, whole: int) -> str:
@@ -110,7 +113,11 @@ def accept() -> int:
 
     for path in files():
         file.write(path, decided(list(file.read(path))))
-    print("accepted: look at `git diff --stat`, commit the corpus with the rule" if status else "there is nothing to accept")
+    print(
+        "accepted: look at `git diff --stat`, commit the corpus with the rule"
+        if status
+        else "there is nothing to accept"
+    )
     return 0
 
 

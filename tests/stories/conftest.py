@@ -24,4 +24,4 @@ async def stage(
         async with services(installation, controller_settings) as url:
             stage = Stage(installation, url, operator)
             yield stage
-        await keep_decisions(operator, stage.team, request.node.nodeid)
+        await keep_decisions(operator.bus, stage.team, request.node.nodeid)

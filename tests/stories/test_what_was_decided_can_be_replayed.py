@@ -31,7 +31,11 @@ def controller_settings() -> dict[str, Any]:
 async def program(stage: Stage, *words: str | Path) -> tuple[int, str]:
     """`python -m catalyst.env_controller …` as the operator; its status and all it said."""
     nats = stage.installation.nats
-    bus = [] if words[0] == "replay" and str(words[1]).endswith(".gz") else ["--url", nats.url, "--seed", nats.seed("operator")]
+    bus = (
+        []
+        if words[0] == "replay" and str(words[1]).endswith(".gz")
+        else ["--url", nats.url, "--seed", nats.seed("operator")]
+    )
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",

@@ -79,7 +79,21 @@ def test_it_is_short_and_printable() -> None:
     assert tail("") == ""
 
 
-PIECES = [CONFIG, JWT, CANARY, "password=", "token: ", "https://user:", "@host", "\n", "\r", "\x1b[31m", " ", '"', "x" * 400]
+PIECES = [
+    CONFIG,
+    JWT,
+    CANARY,
+    "password=",
+    "token: ",
+    "https://user:",
+    "@host",
+    "\n",
+    "\r",
+    "\x1b[31m",
+    " ",
+    '"',
+    "x" * 400,
+]
 
 
 @given(st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=30)), max_size=40).map("".join))

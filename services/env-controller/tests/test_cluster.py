@@ -37,7 +37,13 @@ async def test_a_log_is_scrubbed_when_it_is_read(log: str, seen: str) -> None:
 
 def test_of_a_pod_neither_variables_nor_secrets_in_its_last_words() -> None:
     ended = {"terminated": {"exitCode": 1, "message": f"token: {CANARY}"}}
-    container = {"name": "web", "ready": False, "restartCount": 3, "lastState": ended, "state": {"waiting": {"message": "x"}}}
+    container = {
+        "name": "web",
+        "ready": False,
+        "restartCount": 3,
+        "lastState": ended,
+        "state": {"waiting": {"message": "x"}},
+    }
     pod = {
         "metadata": {"name": "web-1", "labels": {"a": "b"}, "annotations": {"note": CANARY}},
         "spec": {"containers": [{"name": "web", "env": [{"name": "KEY", "value": CANARY}]}]},

@@ -1,8 +1,8 @@
-"""Recording beside the work, on a real bus: what is decided is kept; what cannot be kept holds nobody up and is counted."""
+"""Recording beside the work, on a real bus: what is decided is kept; what cannot be is counted and holds nobody up."""
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -40,6 +40,12 @@ async def connected(nats: Nats, user: str) -> Bus:
     return await Bus.connect(settings, name=user, clock=utc_now)
 
 
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():
+            await asyncio.sleep(0.01)
+
+
 @pytest.fixture
 def lost(monkeypatch: pytest.MonkeyPatch) -> Any:
     """By reason, what `catalyst_decisions_dropped_total` counts."""
@@ -48,8 +54,8 @@ def lost(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(decisions, "dropped", counter)
 
     def read() -> dict[str, int]:
-        data = reader.get_metrics_data()
-        found = [point for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics for point in m.data.data_points] if data else []
+        data: Any = reader.get_metrics_data()
+        found = data.resource_metrics[0].scope_metrics[0].metrics[0].data.data_points if data else []
         return {point.attributes["reason"]: point.value for point in found}
 
     return read
@@ -77,8 +83,7 @@ async def test_a_bus_that_is_away_or_frozen_holds_nobody_up(bus: Bus, nats: Nats
     recorder = Decisions(bus, "0123456789ab")
     writing = asyncio.create_task(recorder.run())
     nats.stop()
-    while bus.connected:
-        await asyncio.sleep(0.01)
+    await until(lambda: not bus.connected)
     began = asyncio.get_running_loop().time()
     for _ in range(WAITING + 50):
         recorder.record(DECIDED)
@@ -87,8 +92,7 @@ async def test_a_bus_that_is_away_or_frozen_holds_nobody_up(bus: Bus, nats: Nats
     await recorder.written(within=5)
     assert lost() == {"full": 50, "bus": WAITING}
     nats.start()
-    while not bus.connected:
-        await asyncio.sleep(0.01)
+    await until(lambda: bus.connected)
     recorder.record(DECIDED)
     await recorder.written(within=5)
     writing.cancel()

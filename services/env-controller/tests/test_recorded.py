@@ -28,7 +28,9 @@ from catalyst.env_controller.core.world import World
 from catalyst.events.payload import Verbatim
 from catalyst.model.environment import Environment
 
-HEAD = Head("environment", "decision.acme.shop.pr-42", NOW.isoformat(), "0123456789ab", "EnvironmentKey acme--shop/pr-42")
+HEAD = Head(
+    "environment", "decision.acme.shop.pr-42", NOW.isoformat(), "0123456789ab", "EnvironmentKey acme--shop/pr-42"
+)
 
 
 def life() -> list[Inputs]:
@@ -57,7 +59,9 @@ def others() -> list[Inputs]:
         PullRequestInputs(project(), None, (fact("d-1"), fact("d-2", draft=True)), said, None, None, NOW),
         PullRequestInputs(project(), "not granted", (fact("d-1", head=B),), (), existing, None, NOW),
         PullRequestInputs(project(), None, (fact("d-1", state="closed"),), (), existing, None, NOW),
-        BranchInputs(project(triggers={"branches": ["main"]}), None, (push("d-1", branch="main"),), None, None, NOW),
+        BranchInputs(
+            project(triggers={"branches": [{"pattern": "main"}]}), None, (push("d-1", branch="main"),), None, None, NOW
+        ),
     ]
 
 

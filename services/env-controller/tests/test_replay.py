@@ -1,5 +1,5 @@
-"""Replay: the committed corpus decides as it was recorded; a planted change alters exactly what it should; what cannot be
-read is said, record by record.
+"""Replay: the committed corpus is decided as it was recorded; a planted change alters exactly what it should; what
+cannot be read is said, record by record.
 """
 
 import gzip
@@ -33,7 +33,11 @@ def test_the_corpus_is_decided_as_it_was_recorded() -> None:
     found = list(compared(record for _, record in corpus()))
     assert len(found) > 400
     assert {one.record.head.rule for one in found} == {"environment", "project", "pull_request", "branch"}
-    altered = [f"{one.record.head.subject}: {one.unread or one.differences[0]}" for one in found if one.unread or one.differences]
+    altered = [
+        f"{one.record.head.subject}: {one.unread or one.differences[0]}"
+        for one in found
+        if one.unread or one.differences
+    ]
     assert altered == [], "a rule is another one now: `make replay` says where, `make replay ACCEPT=1` if that is meant"
 
 
@@ -129,7 +133,9 @@ def test_for_people_it_names_record_place_cause_and_path(
     assert main(["replay", *map(str, CORPUS), "--checkout", str(tree), "--most", "1"]) == 1
     shown = capsys.readouterr().out.splitlines()
     number, record = next((number, record) for number, record in corpus() if PLANTS[0][4](record.result))
-    assert shown[0].startswith(f"record {number}  {record.head.subject}  {record.head.at}  environment (EnvironmentKey ")
+    assert shown[0].startswith(
+        f"record {number}  {record.head.subject}  {record.head.at}  environment (EnvironmentKey "
+    )
     assert shown[1] == '  $.amend.spec.deletion.reason  "Expired" → "Requested"'
     assert "are not shown: --most shows more" in shown[-1]
 
@@ -210,7 +216,7 @@ def _headed(**fields: Any) -> Callable[[bytes], bytes]:
         (_headed(format="other"), 'its first line is no header: expected {"format": "catalyst.decisions", …}'),
         (_headed(version=2), "has version 2: expected 1"),
         (_headed(schema=7), "has records of schema 7: expected 1"),
-        (_headed(records="many"), "its header counts no records: expected a number, found 'many'"),
+        (_headed(records="many"), "history: its header counts no records: expected a number, found 'many'"),
         (_headed(records=21), "ends after record 20: expected 21 records"),
         (_lines(lambda lines: [*lines[:5], b"{}\n", *lines[6:]]), "record 5 of 20: expected schema 1, found None"),
         (_lines(lambda lines: [*lines[:5], b"{\n", *lines[6:]]), "record 5 of 20: expected a JSON object"),
@@ -224,8 +230,7 @@ def test_a_damaged_file_says_which_record_and_what_was_expected(
     file.write(path, [record for _, record in corpus()][:20])
     assert main(["replay", str(path)]) == 0
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(Damaged, match=rf"^history:? {reason}" if reason.startswith(("has", "ends", "cannot")) else reason):
-        file.header(path)
+    with pytest.raises(Damaged, match=reason):
         list(file.read(path))
     capsys.readouterr()
     assert main(["replay", str(path)]) == 2

@@ -98,21 +98,32 @@ class Decisions:
                 await self._waiting.join()
 
     async def _write(self, decided: Decided) -> None:
-        rule = rule_of(decided.inputs)
-        subject = subject_of(decided.inputs)
-        cause = _cause(decided)
-        head = Head(rule, subject, decided.inputs.now.isoformat(), self._code, decided.key, decided.event, cause)
         try:
-            await self._bus.keep(subject, compressed(recorded(head, decided.inputs, decided.result)), HEADERS)
-            kept.add(1, {"rule": rule})
+            head = self._head(decided)
+            body = compressed(recorded(head, decided.inputs, decided.result))
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            # Something that JSON cannot say. Whatever is wrong with this one, the next may be another.
+            dropped.add(1, {"reason": "unwritable"})
+            log.warning("decision not recorded", key=decided.key, reason=str(error))
+            return
+        try:
+            await self._bus.keep(head.subject, body, HEADERS)
+            kept.add(1, {"rule": head.rule})
             self._works()
         except Unpublished as error:
             dropped.add(1, {"reason": "bus"})
             self._fails(error.reason)
-        except (ValueError, TypeError) as error:  # a value that JSON cannot say: the next one may be another
-            dropped.add(1, {"reason": "unwritable"})
-            log.warning("decision not recorded", subject=subject, reason=str(error))
 
+    def _head(self, decided: Decided) -> Head:
+        return Head(
+            rule=rule_of(decided.inputs),
+            subject=subject_of(decided.inputs),
+            at=decided.inputs.now.isoformat(),
+            code=self._code,
+            key=decided.key,
+            event=decided.event,
+            cause=_cause(decided),
+        )
 
     def _works(self) -> None:
         if self._failing:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -87,10 +88,11 @@ class Tree:
         self._process = subprocess.Popen(  # noqa: S603 - the tree that we were asked to try
             command, cwd=self._root, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        found = Path(str(self._heard().get("decide")))
-        if not found.is_relative_to(self._root):
+        try:
+            self._check(Path(str(self._heard().get("decide"))))
+        except CannotAsk:
             self._end()
-            raise CannotAsk(f"{self._root}: expected its own rules, found those of {found}")
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -108,6 +110,10 @@ class Tree:
             raise CannotAsk(f"{self._root}: its process has ended") from exc
         return [self._heard() for _ in questions]
 
+    def _check(self, found: Path) -> None:
+        if not found.is_relative_to(self._root):
+            raise CannotAsk(f"{self._root}: expected its own rules, found those of {found}")
+
     def _running(self) -> subprocess.Popen[str]:
         if self._process is None:
             raise CannotAsk(f"{self._root} is not asked yet: use it as a context")
@@ -123,5 +129,6 @@ class Tree:
 
     def _end(self) -> None:
         process = self._running()
-        with process:
-            process.kill()
+        process.kill()
+        with suppress(BrokenPipeError), process:
+            pass

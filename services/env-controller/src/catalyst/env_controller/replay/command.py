@@ -90,7 +90,7 @@ def _replay(options: argparse.Namespace) -> int:
         code = str(options.checkout) if options.checkout else f"this code ({code_version()})"
         records = chain.from_iterable(map(file.read, files))
         count = tell(compared(records, answers), sys.stdout, most=options.most, as_json=options.json)
-    told = summary(count, "; ".join(map(_described, headers)), code)
+    told = summary(count, _described(file.together(headers)), code)
     (sys.stderr if options.json else sys.stdout).write(f"{told}\n{_left_out(count, options.most, options.json)}")
     return count.status
 

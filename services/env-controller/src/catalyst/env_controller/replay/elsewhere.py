@@ -17,6 +17,7 @@ from typing import Any
 def main() -> None:
     recorded = _loaded(Path(sys.argv[1]))
     _say({"decide": sys.modules[recorded.decide.__module__].__file__})
+    sys.stdout.flush()
     asked: list[dict[str, Any]] = []
     for line in sys.stdin:
         if line.strip():

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -31,7 +31,7 @@ class Damaged(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a file holds. `begins`, `ends`: the times of its first and last decision; `code`: the commits that took
+    """What a file holds. `begins`, `ends`: the times of its earliest and latest decision; `code`: the commits that took
     them; `rules`: how many of which kind.
     """
 
@@ -44,6 +44,20 @@ class Header:
     def line(self) -> bytes:
         told = {"format": FORMAT, "version": VERSION, "schema": SCHEMA, **asdict(self)}
         return json.dumps(told).encode() + b"\n"
+
+
+def together(headers: Sequence[Header]) -> Header:
+    """What several files hold, at least one."""
+    rules: Counter[str] = Counter()
+    for each in headers:
+        rules.update(each.rules)
+    return Header(
+        sum(each.records for each in headers),
+        min(each.begins for each in headers),
+        max(each.ends for each in headers),
+        tuple(dict.fromkeys(code for each in headers for code in each.code)),
+        dict(rules),
+    )
 
 
 def write(path: Path, records: Iterable[Record]) -> Header:
@@ -62,8 +76,6 @@ class Writer:
     def __init__(self, path: Path) -> None:
         self.header = Header(0)
         self._path = path
-        self._counts: Counter[str] = Counter()
-        self._code: dict[str, None] = {}
         self._folders, self._files = ExitStack(), ExitStack()
 
     def __enter__(self) -> Self:
@@ -74,11 +86,8 @@ class Writer:
     def add(self, record: Record) -> None:
         head = record.head
         self._body.write(record.text() + b"\n")
-        self._counts[head.rule] += 1
-        self._code[head.code] = None
-        self.header = Header(
-            self._counts.total(), self.header.begins or head.at, head.at, tuple(self._code), dict(self._counts)
-        )
+        one = Header(1, head.at, head.at, (head.code,), {head.rule: 1})
+        self.header = together((self.header, one)) if self.header.records else one
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with self._folders:
