@@ -51,10 +51,10 @@ def here(questions: Sequence[Question]) -> list[dict[str, Any]]:
     return [elsewhere.answer(recorded, question.rule, question.inputs) for question in questions]
 
 
-def compared(records: Iterable[Record], answers: Answers = here) -> Iterator[Compared]:
+def compared(numbered: Iterable[tuple[int, Record]], answers: Answers = here) -> Iterator[Compared]:
     """Every record, in order, beside what is decided from its inputs."""
-    numbered = enumerate(records, 1)
-    while batch := list(islice(numbered, AT_ONCE)):
+    left = iter(numbered)
+    while batch := list(islice(left, AT_ONCE)):
         told = answers([Question(record.head.rule, record.inputs) for _, record in batch])
         for (number, record), answer in zip(batch, told, strict=True):
             yield _compared(number, record, answer)

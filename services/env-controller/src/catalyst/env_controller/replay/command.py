@@ -59,6 +59,15 @@ class Part:
     begins: datetime | None = None
     ends: datetime | None = None
 
+    def holds(self, record: Record) -> bool:
+        """For records that are in a file already."""
+        at = datetime.fromisoformat(record.head.at)
+        return (
+            self.subject in (EVERYTHING, record.head.subject)
+            and (self.begins is None or self.begins <= at)
+            and (self.ends is None or at <= self.ends)
+        )
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit status."""
@@ -81,15 +90,19 @@ def _export(options: argparse.Namespace) -> int:
 
 def _replay(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
-        files = list(options.files)
+        files, part = list(options.files), Part(_subject(options.environment), options.begins, options.ends)
         if not files:
             files = [Path(stack.enter_context(tempfile.TemporaryDirectory())) / "history"]
             asyncio.run(_exported(options, files[0]))
+            part = Part()  # it holds no more
         headers = [file.header(path) for path in files]
         answers: Answers = stack.enter_context(Tree(options.checkout)) if options.checkout else here
         code = str(options.checkout) if options.checkout else f"this code ({code_version()})"
-        records = chain.from_iterable(map(file.read, files))
-        count = tell(compared(records, answers), sys.stdout, most=options.most, as_json=options.json)
+        numbered = enumerate(chain.from_iterable(map(file.read, files)), 1)
+        chosen = ((number, record) for number, record in numbered if part.holds(record))
+        count = tell(compared(chosen, answers), sys.stdout, most=options.most, as_json=options.json)
+    if not count.records:
+        raise Unknown(f"none of {_described(file.together(headers))}, is what was asked for")
     told = summary(count, _described(file.together(headers)), code)
     (sys.stderr if options.json else sys.stdout).write(f"{told}\n{_left_out(count, options.most, options.json)}")
     return count.status
