@@ -10,12 +10,12 @@ This file is also run beside older and newer cores (replay.py, `--checkout`): of
 above and nothing else. A record is one JSON object; `SCHEMA` counts its form, not the form of what is in it.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final, Self
 
+import orjson
 from pydantic import TypeAdapter
 
 from catalyst.env_controller.core.environment import decide
@@ -144,7 +144,7 @@ class Record:
     def parse(cls, text: bytes | str) -> Self:
         """Raises NotARecord."""
         try:
-            body = json.loads(text)
+            body = orjson.loads(text)
         except ValueError as exc:
             raise NotARecord(f"expected a JSON object: {exc}") from exc
         if not isinstance(body, dict):
@@ -203,7 +203,7 @@ def read_inputs(rule: str, inputs: Mapping[str, Any]) -> Inputs:
 
 def decided_json(inputs: Inputs) -> dict[str, Any]:
     """What this code decides from them."""
-    found: dict[str, Any] = json.loads(result_text(inputs.decided()))
+    found: dict[str, Any] = orjson.loads(result_text(inputs.decided()))
     return found
 
 
@@ -213,7 +213,7 @@ def _line(head: Head, inputs: bytes, result: bytes) -> bytes:
 
 
 def _dumped(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return orjson.dumps(value)
 
 
 _ADAPTERS: Final[dict[type[Any], TypeAdapter[Any]]] = {}

@@ -31,6 +31,7 @@ from catalyst.events.topology import DECISIONS
 from catalyst.events.users import OPERATOR, inbox_prefix
 from catalyst.model.clock import utc_now
 from catalyst.model.names import Identity, InvalidName
+from catalyst.service.run import keep_boot_memory
 
 COMMANDS: Final = ("replay", "export")
 EVERYTHING: Final = "decision.>"
@@ -72,6 +73,7 @@ class Part:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit status."""
     options = _parser().parse_args(arguments)
+    keep_boot_memory()
     try:
         return _export(options) if options.command == "export" else _replay(options)
     except (Damaged, CannotAsk, Unknown, BusError, InvalidSubject, InvalidName) as exc:

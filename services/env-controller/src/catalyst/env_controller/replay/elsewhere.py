@@ -8,10 +8,11 @@ of ours but that one file.
 """
 
 import importlib.util
-import json
 import sys
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 
 def main() -> None:
@@ -21,7 +22,7 @@ def main() -> None:
     asked: list[dict[str, Any]] = []
     for line in sys.stdin:
         if line.strip():
-            asked.append(json.loads(line))
+            asked.append(orjson.loads(line))
             continue
         for question in asked:
             _say(answer(recorded, question["rule"], question["inputs"]))
@@ -52,7 +53,7 @@ def _loaded(path: Path) -> Any:
 
 
 def _say(told: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(told) + "\n")
+    sys.stdout.write(orjson.dumps(told).decode() + "\n")
 
 
 if __name__ == "__main__":

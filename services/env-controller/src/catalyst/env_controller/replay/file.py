@@ -8,7 +8,6 @@
 """
 
 import gzip
-import json
 import shutil
 import tempfile
 import zlib
@@ -18,6 +17,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final, Self, cast
+
+import orjson
 
 from catalyst.env_controller.core.recorded import SCHEMA, NotARecord, Record
 
@@ -43,7 +44,7 @@ class Header:
 
     def line(self) -> bytes:
         told = {"format": FORMAT, "version": VERSION, "schema": SCHEMA, **asdict(self)}
-        return json.dumps(told).encode() + b"\n"
+        return orjson.dumps(told) + b"\n"
 
 
 def together(headers: Sequence[Header]) -> Header:
@@ -146,7 +147,7 @@ def _lines(path: Path, file: IO[bytes]) -> Iterator[bytes]:
 
 def _header(path: Path, line: bytes) -> Header:
     try:
-        told: Any = json.loads(line)
+        told: Any = orjson.loads(line)
     except ValueError:
         told = None
     if not isinstance(told, dict) or told.get("format") != FORMAT:
