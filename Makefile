@@ -5,7 +5,7 @@ export PYTHON
 
 .DEFAULT_GOAL := help
 .PHONY: help setup python check test test-full bench generate dev demo demo-push demo-break demo-close demo-down \
-	cluster-up cluster-down cluster-status lock clean
+	cluster-up cluster-down cluster-status replay corpus lock clean
 
 help: ## this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,12 @@ test-full: setup ## all tests, long matrices whole; continues after the last par
 
 bench: setup ## benchmarks beside their physical limits: bench/results.json and docs/benchmarks.md
 	@$(PY) -m bench
+
+replay: python ## recorded decisions, decided again by this code; how much of the rules they pass (ACCEPT=1: it is meant)
+	@$(PY) tools/replay_corpus.py $(if $(ACCEPT),--accept)
+
+corpus: setup ## record these decisions anew, from all stories
+	@$(PY) tools/replay_corpus.py --record
 
 generate: python ## CRDs, schemas, AsyncAPI and reference from the models; example payloads into tests/data
 	@$(PY) tools/fetch_examples.py

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-from bench import bus, environments, ingest, results
+from bench import bus, decisions, environments, ingest, results
 from bench.run import Benchmark, Run
 
 BENCHMARKS: Final[Mapping[str, Benchmark]] = {
@@ -17,6 +17,8 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "replay": bus.replay,
     "baseline": environments.baseline,
     "burst": environments.burst,
+    "recording": decisions.recording,
+    "replay-decisions": decisions.replay,
 }
 RUNS: Final = 5
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+from corpus import keep_decisions
 from kubectl import Kubectl
 
 from catalyst.events.bus import Bus, BusSettings
@@ -101,8 +102,19 @@ def world(node: cluster.ClusterState, kubectl: Kubectl, tmp_path_factory: pytest
             yield World(kubectl, nats, team, part.log)
         finally:
             part.stop()
+            asyncio.run(_kept(nats, team))
             for namespace in (f"{team}--shop--demo", f"{team}--shop--fork", f"{team}--shop", team):
                 kubectl.run("delete", "namespace", namespace, "--wait=false", "--ignore-not-found")
+
+
+async def _kept(nats: Nats, team: str) -> None:
+    """What was decided, for the corpus: nowhere else are pods so real."""
+    settings = BusSettings(nats.url, nats.seed("operator"), inbox_prefix=inbox_prefix("operator"))
+    bus = await Bus.connect(settings, name="operator", clock=utc_now)
+    try:
+        await keep_decisions(bus, team, "test_deploying.py")
+    finally:
+        await bus.drain()
 
 
 def _ready(port: int, part: Part) -> None:

@@ -89,6 +89,15 @@ async def test_env_controller_publishes_what_the_table_says(session_of: Any) -> 
     assert await session.try_("dead.env-controller", b"{}")
 
 
+@pytest.mark.parametrize("user", ["webhook-ingest", "builder", "dns-proxy", "notifier", "operator"])
+async def test_only_env_controller_records_decisions_and_cannot_read_them(user: str, session_of: Any) -> None:
+    controller, other = await session_of("env-controller"), await session_of(user)
+    assert await controller.try_("decision.acme.shop.pr-42", b"x")
+    assert not await other.try_("decision.acme.shop.pr-42", b"x")
+    assert not await controller.try_("$JS.API.DIRECT.GET.DECISIONS", b'{"seq": 1}')
+    assert await other.try_("$JS.API.DIRECT.GET.DECISIONS", b'{"seq": 1}') == (user == "operator")
+
+
 async def test_env_controller_reads_what_it_needs(session_of: Any) -> None:
     session = await session_of("env-controller")
     for stream in READS["env-controller"]:
@@ -155,7 +164,7 @@ async def test_notifier_states_no_facts_and_holds_its_own_lock_only(session_of: 
 
 
 @pytest.mark.parametrize("user", ["webhook-ingest", "env-controller", "builder", "dns-proxy", "notifier"])
-@pytest.mark.parametrize("stream", ["SCM", "EVENTS", "STATE", "AUDIT", "DEAD", "LOCKS"])
+@pytest.mark.parametrize("stream", ["SCM", "EVENTS", "STATE", "AUDIT", "DEAD", "LOCKS", "DECISIONS"])
 async def test_no_service_can_make_history_disappear(user: str, stream: str, session_of: Any) -> None:
     session = await session_of(user)
     for call in ("STREAM.DELETE", "STREAM.PURGE", "STREAM.UPDATE", "STREAM.CREATE", "STREAM.MSG.DELETE"):
@@ -166,7 +175,7 @@ async def test_no_service_can_make_history_disappear(user: str, stream: str, ses
 
 async def test_the_operator_reads_all_and_deletes_nothing(session_of: Any, operator: Client) -> None:
     session = await session_of("operator")
-    for stream in ("SCM", "EVENTS", "STATE", "AUDIT", "DEAD", "LOCKS"):
+    for stream in ("SCM", "EVENTS", "STATE", "AUDIT", "DEAD", "LOCKS", "DECISIONS"):
         assert await session.try_(f"$JS.API.STREAM.INFO.{stream}")
         assert await session.try_(f"$JS.API.DIRECT.GET.{stream}", b'{"seq": 1}')
         assert not await session.try_(f"$JS.API.STREAM.DELETE.{stream}")
@@ -215,6 +224,7 @@ def test_the_users_in_full() -> None:
         "env.*.*.*.build.requested",
         "audit.>",
         "dead.env-controller",
+        "decision.>",
         "$JS.API.CONSUMER.MSG.NEXT.SCM.env-controller",
         "$JS.ACK.SCM.env-controller.>",
         "$JS.API.CONSUMER.MSG.NEXT.EVENTS.env-controller",

@@ -48,6 +48,7 @@ async def test_applied_once_made_twice_kept(bare_server: Any, operator: Client) 
         "create stream AUDIT",
         "create stream DEAD",
         "create stream LOCKS",
+        "create stream DECISIONS",
         "create consumer SCM/webhook-ingest",
         "create consumer SCM/env-controller",
         "create consumer EVENTS/env-controller",

@@ -5,6 +5,7 @@ publish   awaited, retried with one id for 8 s, then Unpublished; a repeat is st
 consume   one standing pull a consumer (consuming.py)
 facts, subjects, state, states   direct reads (reading.py)
 swap      one record replaced, if it is still the one that was seen (locks.py)
+keep      one record more that is no event, tried once
 replay    history in order (replaying.py)
 ```
 
@@ -261,6 +262,24 @@ class Bus:
         except nats.js.errors.APIError as exc:
             if exc.err_code == WRONG_LAST_SEQUENCE:
                 return None
+            raise Unpublished(f"{subject}: {exc.description}") from exc
+        except (TimeoutError, nats.errors.Error) as exc:
+            raise Unpublished(f"{subject}: {self._refusals.get(subject.lower(), _explained(exc))}") from exc
+
+    async def keep(self, subject: str, body: bytes, headers: dict[str, str]) -> None:
+        """Stores a record that is no event. Tried once: whoever keeps records can do without one.
+
+        Raises:
+            Unpublished: no answer in time, refused, or larger than the server takes. The record *may* be stored.
+        """
+        if not self._up.is_set():
+            raise Unpublished(f"{subject}: no connection")
+        if len(body) > self._client.max_payload // 2:
+            raise Unpublished(f"{subject}: {len(body)} bytes are more than half of what the bus takes")
+        self._refusals.pop(subject.lower(), None)
+        try:
+            await self._acks.publish(subject, body, headers, within=self._settings.publish_timeout)
+        except nats.js.errors.APIError as exc:
             raise Unpublished(f"{subject}: {exc.description}") from exc
         except (TimeoutError, nats.errors.Error) as exc:
             raise Unpublished(f"{subject}: {self._refusals.get(subject.lower(), _explained(exc))}") from exc

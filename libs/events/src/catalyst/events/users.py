@@ -3,11 +3,13 @@
 | User | Publishes | Consumes | Reads directly |
 |---|---|---|---|
 | webhook-ingest | `scm.>`, own `dead.` | SCM, only comments | – |
-| env-controller | `environment.changed`, `build.requested`, `audit.>`, own `dead.` | SCM, EVENTS | SCM, EVENTS, STATE |
+| env-controller | `environment.changed`, `build.requested`, `audit.>`, own `dead.`¹| SCM, EVENTS | SCM, EVENTS, STATE |
 | builder | `build.finished`, `build.cleaned`, own `dead.` | EVENTS | STATE |
 | dns-proxy | `route.changed`, `lock.dns-proxy`, own `dead.` | EVENTS | STATE, LOCKS |
 | notifier | `lock.notifier`, own `dead.` | SCM (commands), EVENTS | STATE, LOCKS |
 | operator | nothing but requests to the server | – | everything; applies the topology |
+
+¹ and `decision.>`, the records of what it decided, which are no events.
 
 An event is a hint, never authority, but a service cannot even hint at what another one says. No user may delete a
 stream, and nobody but the operator may ask for a consumer: a consumer with a chosen delivery subject would publish in
@@ -29,7 +31,7 @@ from catalyst.events.catalogue import (
     ScmData,
 )
 from catalyst.events.subjects import dead_subject, lock_subject
-from catalyst.events.topology import DEAD, EVENTS, LOCKS, SCM, SERVICES, STATE, consumers
+from catalyst.events.topology import DEAD, DECISIONS, EVENTS, LOCKS, SCM, SERVICES, STATE, consumers
 
 OPERATOR: Final = "operator"
 
@@ -42,6 +44,8 @@ READS: Final = {
 """The streams whose stored messages a service asks for."""
 LOCKED: Final = ("dns-proxy", "notifier")
 """The services whose replicas elect one by a lock on the bus, because they have no rights in the cluster."""
+RECORDED: Final = ("env-controller",)
+"""The services that record what they decide. Only the operator reads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,8 @@ def service_user(service: str) -> User:
     ]
     if service in LOCKED:
         publish.append(lock_subject(service))
+    if service in RECORDED:
+        publish.append("decision.>")
     for consumer in consumers([service]):
         publish.append(f"$JS.API.CONSUMER.MSG.NEXT.{consumer.stream}.{consumer.name}")
         publish.append(f"$JS.ACK.{consumer.stream}.{consumer.name}.>")
@@ -95,7 +101,7 @@ def operator() -> User:
         publish_deny=(
             "$JS.API.STREAM.DELETE.>",
             "$JS.API.STREAM.MSG.DELETE.>",
-            *(f"$JS.API.STREAM.PURGE.{stream}" for stream in (SCM, EVENTS, "AUDIT", DEAD, LOCKS)),
+            *(f"$JS.API.STREAM.PURGE.{stream}" for stream in (SCM, EVENTS, "AUDIT", DEAD, LOCKS, DECISIONS)),
         ),
     )
 

@@ -42,6 +42,7 @@ from catalyst.kube.errors import AlreadyExists, Conflict, Forbidden, Invalid, No
 from catalyst.kube.reflector import Reflector
 from catalyst.model import labels
 from catalyst.model.environment import Environment
+from catalyst.model.logs import scrubbed, tail
 from catalyst.model.manifest import Manifest, Ref, ref_of
 from catalyst.model.names import project_namespace, workload_namespace
 from catalyst.model.project import Project
@@ -242,13 +243,14 @@ class Cluster:
     async def _log(self, namespace: str, wish: LogWish) -> str:
         """Empty when it cannot be read: the sentence stands alone then, and it is asked again."""
         try:
-            return await self._reader.log(
+            text = await self._reader.log(
                 Ref("v1", "Pod", namespace, wish.pod),
                 wish.container,
                 tail_lines=LOG_LINES,
                 limit_bytes=LOG_BYTES,
                 previous=wish.previous,
             )
+            return tail(text)
         except (NotFound, Invalid, Unavailable) as error:
             log.info("log could not be read", namespace=namespace, pod=wish.pod, reason=str(error))
             return ""
@@ -491,12 +493,24 @@ _COUNTS = ("observedGeneration", "replicas", "updatedReplicas", "readyReplicas",
 
 
 def _pod(manifest: Manifest) -> Manifest:
-    """What tells how a pod is; neither its variables nor anything else of its spec."""
+    """What tells how a pod is; neither its variables nor anything else of its spec. Its messages may be a program's
+    last words: like a log they are scrubbed, since a World is recorded.
+    """
     metadata, status = manifest["metadata"], manifest.get("status", {})
     return {
         "metadata": {key: metadata[key] for key in _POD_METADATA if key in metadata},
-        "status": {key: status[key] for key in _POD_STATUS if key in status},
+        "status": {key: _scrubbed(status[key]) for key in _POD_STATUS if key in status},
     }
+
+
+def _scrubbed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _message(item) if key == "message" else _scrubbed(item) for key, item in value.items()}
+    return [_scrubbed(item) for item in value] if isinstance(value, list) else value
+
+
+def _message(text: Any) -> Any:
+    return scrubbed(text) if isinstance(text, str) else text
 
 
 _POD_METADATA = ("name", "labels", "creationTimestamp", "deletionTimestamp")
