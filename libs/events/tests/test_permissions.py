@@ -201,7 +201,7 @@ async def test_audit_cannot_be_thinned_out_even_by_the_operator(session_of: Any,
 def test_the_users_in_full() -> None:
     """The whole table, so that a widened right is seen in a review."""
     found = {user.name: user for user in users()}
-    assert set(found) == {"operator", "webhook-ingest", "env-controller", "builder", "dns-proxy", "notifier"}
+    assert set(found) == {"operator", "oncall", "webhook-ingest", "env-controller", "builder", "dns-proxy", "notifier"}
     assert found["webhook-ingest"].publish == (
         "scm.>",
         "dead.webhook-ingest",
