@@ -36,14 +36,16 @@ def lives(draw: st.DrawFn) -> list[Moment]:
     """Things that follow from each other in any stream, in true order; the clock of each stream is off by up to 5 s."""
     count = draw(st.integers(1, 24))
     skew = {stream: draw(st.floats(-5, 5)) for stream in STREAMS}
-    said, numbers = [], dict.fromkeys(STREAMS, 0)
+    said: list[Moment] = []
+    ids: list[str] = []
+    numbers = dict.fromkeys(STREAMS, 0)
     for number in range(count):
         stream = draw(st.sampled_from(STREAMS))
         numbers[stream] += draw(st.integers(1, 3))
         cause = draw(st.none() | st.integers(0, number - 1)) if number else None
-        by = said[cause].event.message_id if cause is not None else None
-        root = draw(st.booleans()) and said
-        one = event(number, by, correlation=said[0].event.message_id if root else "")
+        by = ids[cause] if cause is not None else None
+        one = event(number, by, correlation=ids[0] if ids and draw(st.booleans()) else "")
+        ids.append(one.message_id)
         at = START + timedelta(seconds=0.3 * number + skew[stream])
         said.append(moment(stored(one, numbers[stream], at, stream=stream)))
     return said

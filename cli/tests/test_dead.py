@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from conftest import Desk
+from desk import Desk
 from histories import Author
 from nats.js.api import AckPolicy, ConsumerConfig
 
@@ -49,10 +49,10 @@ async def consuming(desk: Desk, consumer: Consumer) -> AsyncIterator[Handler]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def letters(bus: Bus, count: int, **fields: bool) -> list[int]:
+async def letters(bus: Bus, count: int, *, settled: bool = False) -> list[int]:
     """The numbers of the letters in DEAD, once there are so many."""
     async with asyncio.timeout(PATIENCE):
-        while len(found := await dead.listed(bus, **fields)) < count:
+        while len(found := await dead.listed(bus, settled=settled)) < count:
             await asyncio.sleep(0.02)
     return [one.entry.sequence for one in found]
 
@@ -264,8 +264,8 @@ async def test_a_timeline_tells_of_the_letter_and_of_what_was_done(desk: Desk) -
     author = Author(now=utc_now())
     author.opens()
     author.is_(Phase.BUILDING)
+    await desk.publish(event for event, _ in author.said)
     async with consuming(desk, ENV_CONTROLLER_SCM):
-        await desk.publish(event for event, _ in author.said)
         (number,) = await letters(bus, 1)
         found = await environments.why(bus, Identity("acme", "shop", "pr-42"), utc_now())
         assert found.first

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from histories import A, B, Author, component, ready
+from histories import A, Author, B, component, ready
 
 from catalyst.cli.core.difference import difference
 from catalyst.cli.core.history import causal

@@ -5,14 +5,16 @@ import json
 import os
 import subprocess
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from conftest import CATALYST, Desk, run
+from desk import CATALYST, Desk, run
 from histories import Author, asked, component, ready
 
+from catalyst.cli.__main__ import VERSION
 from catalyst.cli.context import BadContext, Options, context
 from catalyst.cli.show import _clean
 from catalyst.events.server import nats_server_config
@@ -202,7 +204,9 @@ def test_which_context_wins(tmp_path: Path) -> None:
     assert (by_name.url, by_name.inbox_prefix) == ("nats://a", "_X")
     by_environment = context(Options(context="a"), {**environ, "CATALYST_NATS_URL": "nats://b"})
     assert (by_environment.url, by_environment.seed) == ("nats://b", Path("/keys/operator.seed"))
-    by_option = context(Options(url="nats://c", seed=Path("/oncall.seed")), {**environ, "CATALYST_NATS_URL": "nats://b"})
+    by_option = context(
+        Options(url="nats://c", seed=Path("/oncall.seed")), {**environ, "CATALYST_NATS_URL": "nats://b"}
+    )
     assert (by_option.url, by_option.inbox_prefix) == ("nats://c", "_INBOX_oncall")
     with pytest.raises(BadContext, match="expected a name, not a path"):
         context(Options(context="../a"), environ)
@@ -233,6 +237,10 @@ async def test_a_bus_with_tls_is_verified(tmp_path: Path) -> None:
         assert refused.code == 4
         assert "certificate" in refused.err.lower()
     assert nats_server_config(store_dir=tmp_path, port=1, public_keys=None)
+
+
+def test_the_version_is_the_packages() -> None:
+    assert tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]["version"] == VERSION
 
 
 def test_help_version_and_completion_come_at_once(tmp_path: Path) -> None:
@@ -278,6 +286,11 @@ async def test_a_title_with_escapes_is_shown_harmless(desk: Desk) -> None:
 
 def test_a_reader_that_ends_early_is_no_error(tmp_path: Path) -> None:
     done = subprocess.run(
-        f"{CATALYST} --help | head -n 1", shell=True, capture_output=True, text=True, env={"HOME": str(tmp_path)}, check=False
+        f"{CATALYST} --help | head -n 1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        env={"HOME": str(tmp_path)},
+        check=False,
     )
     assert done.stderr == ""

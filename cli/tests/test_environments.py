@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
-from conftest import Desk
-from histories import A, B, Author, asked, component, ready
+from desk import Desk
+from histories import A, Author, B, asked, component, ready
 
 from catalyst.cli.core.timeline import Line
 from catalyst.cli.operations import NotThere, environments
@@ -56,13 +56,13 @@ async def test_the_state_at_any_moment_is_what_history_held_then(desk: Desk) -> 
             else:
                 found = await environments.show(bus, PR_42, moment)
                 assert found.ref == f"EVENTS/{held[-1].sequence}"
-                assert held[-1].event().data.snapshot == found.snapshot  # type: ignore[attr-defined]
+                assert held[-1].event().data.snapshot == found.snapshot
     assert (await environments.show(bus, PR_42)).snapshot == (await environments.show(bus, PR_42, utc_now())).snapshot
 
 
 async def test_a_timeline_is_causal_with_clocks_off_by_five_seconds(desk: Desk) -> None:
     skew = {"env-controller": -5.0, "builder": 5.0, "dns-proxy": -2.5}
-    author = ready(Author(now=utc_now(), skew=skew))
+    author = ready(Author(now=utc_now(), skew=skew, pace=0))
     stranger = Author(environment="pr-7", uid="u-7")
     stranger.is_(Phase.READY)
     await told(desk, author, stranger)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
-from conftest import Desk
+from desk import Desk
 from histories import Author, ready
 
 from catalyst.cli.core.history import Moment

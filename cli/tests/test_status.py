@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from conftest import Desk
+from desk import Desk
 
 from catalyst.cli.core.health import Health, Lock, health
 from catalyst.cli.operations.status import status

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from histories import A, B, HOST, START, Author, asked, ready
+from histories import HOST, START, A, Author, B, asked, ready
 
 from catalyst.cli.core.changes import changes
 from catalyst.cli.core.history import causal, moment
@@ -100,4 +100,3 @@ def test_changes_name_fields_by_the_entries_own_names() -> None:
     assert not any("resourceVersion" in field or "lastTransitionTime" in field for field in found)
     assert changes(author.state, author.state) == ()
     assert {change.after for change in changes(author.state, None)} == {None}
-

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from histories import A, B, HOST, Author, asked, component, condition, ready, route, stages
+from histories import HOST, A, Author, B, asked, component, condition, ready, route, stages
 
 from catalyst.cli.core.why import Why, why
 from catalyst.model.environment import Phase
@@ -123,7 +123,9 @@ def asked_why(author: Author, *, later: float = 0.0) -> Why:
     return found
 
 
-@pytest.mark.parametrize(("incident", "where", "reason", "ref"), INCIDENTS, ids=[each[0].__name__ for each in INCIDENTS])
+@pytest.mark.parametrize(
+    ("incident", "where", "reason", "ref"), INCIDENTS, ids=[each[0].__name__ for each in INCIDENTS]
+)
 def test_the_first_cause_is_named(incident: Callable[[Author], None], where: str, reason: str, ref: str) -> None:
     author = Author()
     incident(author)

@@ -1,4 +1,4 @@
-"""Histories as the services would tell them: the catalogue's own events with their causes, and a clock for each service.
+"""Histories as the services would tell them: the catalogue's own events with their causes, a clock for each service.
 
 `Author` says one thing after another about one environment. What it said becomes moments (pure), or is published as the
 services' own users. Time is its own: `after` seconds pass before each thing that is said.
@@ -60,7 +60,9 @@ def stored(event: Event, sequence: int, at: datetime, *, stream: str | None = No
 
 @dataclass
 class Author:
-    """`skew`: service → seconds that its clock is ahead. `now` is the true time."""
+    """`skew`: service → seconds that its clock is ahead. `now` is the true time, which passes at `pace`: 0 for what is
+    published, since that takes no time either.
+    """
 
     now: datetime = START
     skew: Mapping[str, float] = field(default_factory=dict)
@@ -71,6 +73,7 @@ class Author:
     state: Snapshot | None = None
     state_event: Event | None = None
     version: int = 0
+    pace: float = 1.0
 
     @property
     def name(self) -> EnvironmentName:
@@ -199,10 +202,10 @@ class Author:
         return Cause(self.fact.message_id, self.fact.message_id, "mona") if self.fact else NO_CAUSE
 
     def _clock(self, service: str, after: float) -> datetime:
-        return self.now + timedelta(seconds=after + self.skew.get(service, 0.0))
+        return self.now + timedelta(seconds=after * self.pace + self.skew.get(service, 0.0))
 
     def _says(self, event: Event, after: float) -> Event:
-        self.now += timedelta(seconds=after)
+        self.now += timedelta(seconds=after * self.pace)
         self.said.append((event, self.now))
         return event
 
@@ -238,7 +241,7 @@ def ready(author: Author, *, commit: str = A) -> Author:
     """From a pull request to its URL, undisturbed."""
     key = f"k-{commit[0]}"
     author.opens(commit, action="opened" if author.state is None else "synchronize")
-    source = {"source": author.commit(commit)} if author.state else {}
+    source: dict[str, Any] = {"source": author.commit(commit)} if author.state else {}
     author.is_(Phase.BUILDING, builds=asked(web=key), **source)
     built = author.builds(author.asks(key=key))
     assert isinstance(built.data, BuildFinished)

@@ -31,7 +31,6 @@ def _contexts() -> list[str]:
     return names(os.environ)
 
 
-_GROUP = {"no_args_is_help": True, "rich_markup_mode": None, "pretty_exceptions_enable": False}
 app = typer.Typer(
     help="What happened to an environment, why it is red, what is unwell: for people on call.",
     epilog="Exit codes: 0 done; 1 something is unwell; 2 wrong usage; 3 it does not exist; 4 the bus is away; "
@@ -177,9 +176,7 @@ def env_diff(
 
 
 @app.command()
-def why(
-    context: typer.Context, environment: EnvironmentArgument, output: OutputOption = Output.table
-) -> None:
+def why(context: typer.Context, environment: EnvironmentArgument, output: OutputOption = Output.table) -> None:
     """Why an environment is red, what it waits for, or what took long: in one screen."""
     from catalyst.cli import commands
 

@@ -36,7 +36,7 @@ def _section(name: str, command: Any) -> str:
 
 def _table(command: Any) -> str:
     rows = [
-        f"| {_name(each)} | {(each.help or '').replace('|', '\\|')}{_default(each)} |"
+        f"| {_name(each)} | {_escaped(each.help or '')}{_default(each)} |"
         for each in command.params
         if each.name not in ("help", "install_completion", "show_completion")
     ]
@@ -47,6 +47,10 @@ def _name(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
         return f"`{_metavar(parameter)}`"
     return ", ".join(f"`{each}`" for each in parameter.opts)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def _metavar(parameter: Any) -> str:

@@ -19,7 +19,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final
 
 from catalyst.cli.context import BadContext, Context, Options, context
 from catalyst.cli.core.times import point
@@ -40,8 +40,6 @@ INTERRUPTED: Final = 130
 
 CONNECT_PATIENCE: Final = 3.0
 
-Output = Literal["table", "json", "yaml"]
-
 
 class Usage(Exception):
     """An argument is wrong; the message says what was expected."""
@@ -50,8 +48,8 @@ class Usage(Exception):
 Command = Callable[[Bus, Printer], Awaitable[int]]
 
 
-def run(command: Command, options: Options, output: Output) -> int:
-    """Runs a command on the bus; its exit code."""
+def run(command: Command, options: Options, output: str) -> int:
+    """Runs a command on the bus, printing as table, json or yaml; its exit code."""
     logging.getLogger().addHandler(logging.NullHandler())  # the bus's own log is for services
     printer = Printer(output)
     try:
@@ -110,7 +108,7 @@ async def _on_the_bus(command: Command, chosen: Context, printer: Printer) -> in
     bus = await Bus.connect(settings, name="catalyst", clock=utc_now, spans=False, on_refused=told)
     work = asyncio.ensure_future(command(bus, printer))
     try:
-        await asyncio.wait({work, refused}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([work, refused], return_when=asyncio.FIRST_COMPLETED)
         if refused.done() and (not work.done() or isinstance(work.exception(), Unpublished)):
             raise Refused(f"the credential has no right to {refused.result()}: {_who(chosen)}")
         return await work

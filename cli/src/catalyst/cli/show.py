@@ -167,8 +167,8 @@ class Printer:
             self._console.print(
                 Text.assemble(
                     (f"{_clock(one.at)}  ", "dim"),
-                    (f"{_clean(one.event.source if one.event else '?'):<15}", "cyan"),
-                    f"{data.short_type() if data else 'unreadable':<24}",
+                    (f"{_clean(one.source):<15}", "cyan"),
+                    f"{one.type:<24}",
                     (f"{_clean(data.about()) if data else ''}  ", "bold"),
                     (_clean(told(data) if data else one.problem), "red" if data is None or is_bad(data) else ""),
                     (f"  {one.ref}", "dim"),

@@ -1,6 +1,6 @@
 """History as values: what the streams hold about something, and in which order it came about. Pure.
 
-**Causal before clock.** Each service has a clock of its own, and in a cluster each stream is stamped by its leader's. So:
+**Causal before clock.** Each service has its own clock, and in a cluster each stream is stamped by its leader's. So:
 
 ```
 1  what caused it stands before it    causationid, correlationid; for a dead letter the message it is about
@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from catalyst.events.dead import Dead
+from catalyst.events.dead import Dead, dead
 from catalyst.events.errors import Reject
 from catalyst.events.event import Event
 from catalyst.events.stored import Stored
-from catalyst.events.topology import AUDIT, DEAD, EVENTS, SCM
+from catalyst.events.topology import ADVISORY, AUDIT, DEAD, EVENTS, SCM
 
 STREAMS: Final = (SCM, EVENTS, AUDIT, DEAD)
 """The streams of what happened; of two messages of one instant the one of the earlier stream stands first."""
@@ -48,6 +48,20 @@ class Moment:
         return f"{self.stored.stream}/{self.stored.sequence}"
 
     @property
+    def source(self) -> str:
+        """Who says so: a service, `nats` for the server's own advisories, `?` for what cannot be read."""
+        if self.event is not None:
+            return self.event.source
+        return "nats" if self.dead is not None else "?"
+
+    @property
+    def type(self) -> str:
+        """`build.finished`; `dead.advisory` and `unreadable` for what is no event."""
+        if self.event is not None:
+            return self.event.data.short_type()
+        return "dead.advisory" if self.dead is not None else "unreadable"
+
+    @property
     def at(self) -> datetime:
         """When it was stored, by the bus's clock: the only one that all events share."""
         return self.stored.time
@@ -55,19 +69,17 @@ class Moment:
 
 def moment(stored: Stored) -> Moment:
     """A message as a moment; one that cannot be read is not left out."""
+    if stored.subject.startswith(f"{ADVISORY}."):
+        return burial(dead([stored])[0])
     try:
         return Moment(stored, stored.event())
     except Reject as error:
         return Moment(stored, None, error.reason)
 
 
-def burial(dead: Dead) -> Moment:
+def burial(one: Dead) -> Moment:
     """A dead letter, or an advisory of the server's, as a moment."""
-    try:
-        event = dead.entry.event() if dead.letter else None
-    except Reject:
-        event = None
-    return Moment(dead.entry, event, dead.reason, dead)
+    return Moment(one.entry, one.entry.event() if one.letter else None, one.reason, one)
 
 
 def causal(moments: Iterable[Moment]) -> list[Moment]:
@@ -76,9 +88,9 @@ def causal(moments: Iterable[Moment]) -> list[Moment]:
     positions = _positions(streams.values())
     waiting = {one.position for stream in streams.values() for one in stream}
     ordered: list[Moment] = []
-    heads = {name: 0 for name in streams}
+    heads = dict.fromkeys(streams, 0)
     while heads:
-        ready = [name for name in heads if not waiting & _causes(streams[name][heads[name]], positions)]
+        ready = [name for name in heads if waiting.isdisjoint(_causes(streams[name][heads[name]], positions))]
         name = min(ready or heads, key=lambda name: _clock(streams[name][heads[name]]))
         one = streams[name][heads[name]]
         ordered.append(one)
@@ -119,16 +131,15 @@ def _each(streams: Iterable[Sequence[Moment]]) -> Iterator[Moment]:
         yield from stream
 
 
-def _causes(one: Moment, positions: dict[str, Position]) -> set[Position]:
-    """Where that stands which led to this one: in its own stream only what stands before it."""
-    found: set[Position] = set()
+def _causes(one: Moment, positions: dict[str, Position]) -> list[Position]:
+    """Where that stands which led to this one, the nearest first: in its own stream only what stands before it."""
+    found: list[Position] = []
     if one.dead is not None:
-        found.add((one.dead.stream, one.dead.sequence))
+        found.append((one.dead.stream, one.dead.sequence))
     if one.event is not None:
-        for id_ in (one.event.causation_id, one.event.correlation_id):
-            if id_ and id_ in positions:
-                found.add(positions[id_])
-    return {(stream, at) for stream, at in found if stream != one.stored.stream or at < one.stored.sequence}
+        ids = (one.event.causation_id, one.event.correlation_id)
+        found += [positions[id_] for id_ in ids if id_ and id_ in positions]
+    return [(stream, at) for stream, at in found if stream != one.stored.stream or at < one.stored.sequence]
 
 
 def _clock(one: Moment) -> tuple[int, int, int]:

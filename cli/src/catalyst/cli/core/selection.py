@@ -9,7 +9,7 @@ from typing import Final
 from catalyst.cli.core.history import Moment
 from catalyst.events.catalogue import CATALOGUE, Data, DeadLetter, DeadSettled, EnvironmentChanged, ScmData
 from catalyst.events.subjects import escape
-from catalyst.events.topology import ADVISORY, AUDIT, DEAD, EVENTS, SCM
+from catalyst.events.topology import AUDIT, DEAD, EVENTS, SCM
 from catalyst.model.names import Identity
 
 WHOLE: Final = {SCM: "scm.>", EVENTS: "env.>", AUDIT: "audit.>", DEAD: ">"}
@@ -46,12 +46,9 @@ class Selection:
         """Whether it is among those wanted."""
         if self.until is not None and one.at > self.until:
             return False
-        advisory = one.stored.subject.startswith(f"{ADVISORY}.")
-        service = one.event.source if one.event else "nats" if advisory else None
-        kind = one.event.data.short_type() if one.event else "dead.advisory" if advisory else "unreadable"
-        if self.service is not None and service != self.service:
+        if self.service is not None and one.source != self.service:
             return False
-        return self.type is None or fnmatchcase(kind, self.type)
+        return self.type is None or fnmatchcase(one.type, self.type)
 
     def _below(self, root: str, *, deeper: bool) -> str:
         if self.environment is not None:

@@ -1,4 +1,4 @@
-"""Why an environment is as it is: the first cause of a failure with its remedy, what it waits for, what took long. Pure.
+"""Why an environment is as it is: the first cause of a failure with its remedy, what it waits for, what is slow. Pure.
 
 ```
 Failed, Degraded, or a component with a reason   the trouble that is still there and began first; the rest beside it
@@ -20,6 +20,7 @@ from catalyst.cli.core.history import Moment, causal, cause_of
 from catalyst.cli.core.telling import BAD, told
 from catalyst.cli.core.times import took
 from catalyst.events.catalogue import BuildCleaned, BuildFinished, BuildRequested, EnvironmentChanged, RouteChanged
+from catalyst.events.dead import Dead
 from catalyst.model.environment import Phase
 from catalyst.model.remedies import remedy
 from catalyst.model.snapshot import Snapshot
@@ -116,7 +117,8 @@ def _verdict(last: Snapshot, first: Trouble | None, waits_for: Sequence[str], se
     for_ = f"for {took(seconds)}"
     if first is not None:
         where = f"{first.component}: " if first.component else ""
-        return f"{last.phase} {for_}, because {where}{first.reason}. {first.sentence}".strip()
+        follows = "because" if last.phase in BAD else "but"
+        return f"{last.phase} {for_}, {follows} {where}{first.reason}. {first.sentence}".strip()
     if last.phase == Phase.GONE:
         return f"Gone {for_}. {_deletion(last)}"
     if last.phase == Phase.TERMINATING:
@@ -134,9 +136,7 @@ def _deletion(last: Snapshot) -> str:
 # Troubles
 
 
-def _troubles(
-    history: Sequence[Moment], life: Sequence[tuple[Moment, Snapshot]]
-) -> Iterator[tuple[int, Trouble]]:
+def _troubles(history: Sequence[Moment], life: Sequence[tuple[Moment, Snapshot]]) -> Iterator[tuple[int, Trouble]]:
     """What is wrong now, with the place in the history where it began."""
     places = {one.position: place for place, one in enumerate(history)}
     last = life[-1][1]
@@ -148,7 +148,7 @@ def _troubles(
             yield places[begun.position], _trouble(history, last, component, reason, begun, answer)
     for one in history:
         if one.dead is not None and one.dead.settled is None:
-            yield places[one.position], _unhandled(one)
+            yield places[one.position], _unhandled(one, one.dead)
 
 
 def _wrong(snapshot: Snapshot) -> list[tuple[str | None, str]]:
@@ -217,12 +217,11 @@ def _trouble(
     )
 
 
-def _unhandled(one: Moment) -> Trouble:
-    assert one.dead is not None
+def _unhandled(one: Moment, dead: Dead) -> Trouble:
     return Trouble(
         component=None,
         reason="NotHandled",
-        sentence=f"{one.dead.consumer} could not handle {one.dead.stream}/{one.dead.sequence}: {one.dead.reason}",
+        sentence=f"{dead.consumer} could not handle {dead.stream}/{dead.sequence}: {dead.reason}",
         remedy=f"Mend what the reason says, then `catalyst dead resend {one.ref}`; or drop it, with a reason.",
         runbook="",
         ref=one.ref,
@@ -247,9 +246,7 @@ def _waits_for(history: Sequence[Moment], last: Snapshot, now: datetime) -> Iter
         if wanted and (wanted.key, wanted.attempt) == (key, attempt) and seconds > PATIENCE:
             yield f"builder has not answered for the build of {component}, asked {took(seconds)} ago."
     answered = {
-        data.host
-        for data in _data(history)
-        if isinstance(data, RouteChanged) and data.environment.uid == last.uid
+        data.host for data in _data(history) if isinstance(data, RouteChanged) and data.environment.uid == last.uid
     }
     for route in last.routes:
         seconds = (now - _mentioned(history, last.uid, route.host)).total_seconds()
@@ -260,8 +257,7 @@ def _waits_for(history: Sequence[Moment], last: Snapshot, now: datetime) -> Iter
 def _teardown(history: Sequence[Moment], last: Snapshot, now: datetime) -> Iterator[str]:
     going = [one for one, snapshot in _snapshots(history) if snapshot.uid == last.uid and snapshot.phase == last.phase]
     seconds = (now - going[0].at).total_seconds()
-    after = [one for one in history if one.event and one.at >= going[0].at]
-    answers = [one.event.data for one in after if one.event]
+    answers = list(_data(history[history.index(going[0]) :]))
     withdrawn = {each.host for each in answers if isinstance(each, RouteChanged) and not each.live}
     for route in last.routes:
         if route.host not in withdrawn:

@@ -1,5 +1,5 @@
-"""What can be asked about an installation, whichever door it is asked at: each operation reads the bus, lets `core` find
-what it says, and returns values. None of them prints, and none knows of a command line.
+"""What can be asked about an installation, whichever door it is asked at: each operation reads the bus, lets `core`
+find what it says, and returns values. None of them prints, and none knows of a command line.
 
 ```
 environments   list, show (at a time, too), timeline (followed, too), diff, why

@@ -92,8 +92,9 @@ async def followed(bus: Bus, identity: Identity) -> AsyncIterator[list[Line]]:
     """The lines so far, then the next ones as they come, until cancelled. Raises `NotThere`."""
     telling = Telling()
     known: set[tuple[str, int]] = set()
-    news_of = [f"{_root(identity)}.>", "scm.>", "dead.>", audit_subject(identity)]
-    async with bus.news(news_of) as news:
+    root = _root(identity)
+    subjects = _facts(await history(bus, identity))
+    async with bus.news([f"{root}.>", *subjects, audit_subject(identity), "dead.>"]) as news:
         while True:
             news.clear()
             found = causal(one for one in await history(bus, identity) if one.position not in known)
@@ -122,12 +123,15 @@ async def diff(bus: Bus, identity: Identity, since: datetime, until: datetime) -
     first = next((one for one in found if one.event and isinstance(one.event.data, EnvironmentChanged)), None)
     if first is None or until < first.at:
         raise await _missing(bus, identity, until)
-    created = first.event.data.snapshot.created_at if first.event and isinstance(
-        first.event.data, EnvironmentChanged
-    ) else None
+    created = _created(first)
     if since < first.at and created is not None and created <= since:
         raise await _missing(bus, identity, since)
     return difference(found, since, until)
+
+
+def _created(one: Moment) -> datetime | None:
+    data = one.event.data if one.event else None
+    return data.snapshot.created_at if isinstance(data, EnvironmentChanged) else None
 
 
 async def why(bus: Bus, identity: Identity, now: datetime) -> Why:
@@ -193,12 +197,11 @@ async def _dead(bus: Bus, known: Sequence[Moment], subjects: Iterable[str], root
 async def _missing(bus: Bus, identity: Identity, at: datetime | None) -> NotThere:
     """Why there is nothing to show, with what comes nearest."""
     subject = environment_subject(identity, "environment", "changed")
-    if at is not None:
-        async for oldest in bus.messages(EVENTS, subject):
-            return NotThere(
-                f"history of {identity} does not reach back to {_text(at)}: the oldest that can be shown is of "
-                f"{_text(oldest.time)}"
-            )
+    if at is not None and (oldest := await anext(bus.messages(EVENTS, subject), None)) is not None:
+        return NotThere(
+            f"history of {identity} does not reach back to {_text(at)}: the oldest that can be shown is of "
+            f"{_text(oldest.time)}"
+        )
     if await bus.state(subject) is not None:
         return NotThere(f"history of {identity} is not kept any more: it can be shown without a time only")
     names = await known_environments(bus)

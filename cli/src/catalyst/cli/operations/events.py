@@ -28,7 +28,7 @@ async def tail(bus: Bus, selection: Selection, count: int) -> list[Moment]:
 
 async def follow(bus: Bus, selection: Selection, count: int) -> AsyncIterator[list[Moment]]:
     """The last ones, then the next as they come, until cancelled."""
-    places = {stream: filter_ for stream, filter_ in selection.filters()}
+    places = dict(selection.filters())
     async with AsyncExitStack() as stack:
         heard = [_live(stream, filter_) for stream, filter_ in places.items()]
         news = await stack.enter_async_context(bus.news(heard))
@@ -69,9 +69,7 @@ async def show(bus: Bus, stream: str, sequence: int) -> Moment:
 
 async def replay(bus: Bus, selection: Selection) -> AsyncIterator[Moment]:
     """History from the selection's beginning to its end, the streams merged by the bus's time."""
-    readers = [
-        bus.messages(stream, filter_, since=selection.since) for stream, filter_ in selection.filters()
-    ]
+    readers = [bus.messages(stream, filter_, since=selection.since) for stream, filter_ in selection.filters()]
     heads: dict[int, Stored] = {}
     for number, reader in enumerate(readers):
         if (first := await anext(reader, None)) is not None:

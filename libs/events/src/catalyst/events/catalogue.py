@@ -434,7 +434,7 @@ class DeadLetter(Data):
 
 
 class DeadSettled(Data):
-    """Somebody dealt with a dead letter: its message was sent again, or dropped. The letter itself stays where it is."""
+    """Somebody dealt with a dead letter: its message was sent again, or dropped. The letter stays where it is."""
 
     TYPE = "dev.catalyst.dead.settled.v1"
     WRITERS = ("oncall",)
