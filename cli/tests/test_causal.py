@@ -44,7 +44,7 @@ def lives(draw: st.DrawFn) -> list[Moment]:
         numbers[stream] += draw(st.integers(1, 3))
         cause = draw(st.none() | st.integers(0, number - 1)) if number else None
         by = ids[cause] if cause is not None else None
-        one = event(number, by, correlation=ids[0] if ids and draw(st.booleans()) else "")
+        one = event(number, by, correlation=ids[0] if draw(st.booleans()) and ids else "")
         ids.append(one.message_id)
         at = START + timedelta(seconds=0.3 * number + skew[stream])
         said.append(moment(stored(one, numbers[stream], at, stream=stream)))

@@ -290,7 +290,7 @@ def test_a_reader_that_ends_early_is_no_error(tmp_path: Path) -> None:
         shell=True,
         capture_output=True,
         text=True,
-        env={"HOME": str(tmp_path)},
+        env={"HOME": str(tmp_path), "PATH": os.environ["PATH"]},
         check=False,
     )
     assert done.stderr == ""

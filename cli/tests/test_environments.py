@@ -10,6 +10,7 @@ from histories import A, Author, B, asked, component, ready
 
 from catalyst.cli.core.timeline import Line
 from catalyst.cli.operations import NotThere, environments
+from catalyst.events.catalogue import EnvironmentChanged
 from catalyst.events.examples import changed, pull_request
 from catalyst.events.topology import EVENTS
 from catalyst.model.clock import utc_now
@@ -56,7 +57,7 @@ async def test_the_state_at_any_moment_is_what_history_held_then(desk: Desk) -> 
             else:
                 found = await environments.show(bus, PR_42, moment)
                 assert found.ref == f"EVENTS/{held[-1].sequence}"
-                assert held[-1].event().data.snapshot == found.snapshot
+                assert held[-1].event().data == EnvironmentChanged(snapshot=found.snapshot)
     assert (await environments.show(bus, PR_42)).snapshot == (await environments.show(bus, PR_42, utc_now())).snapshot
 
 

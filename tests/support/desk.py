@@ -41,7 +41,7 @@ class Desk:
             settings = BusSettings(
                 self.nats.url, self.nats.seed(user), inbox_prefix(user), publish_patience=2.0, drain_patience=1.0
             )
-            self.buses[user] = await Bus.connect(settings, name=user, clock=utc_now, spans=False)
+            self.buses[user] = await Bus.connect(settings, name=user, clock=utc_now)
             self.stack.push_async_callback(self.buses[user].drain)
         return self.buses[user]
 

@@ -19,7 +19,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from catalyst.cli.context import BadContext, Context, Options, context
 from catalyst.cli.core.times import point
@@ -107,8 +107,9 @@ async def _on_the_bus(command: Command, chosen: Context, printer: Printer) -> in
     )
     bus = await Bus.connect(settings, name="catalyst", clock=utc_now, spans=False, on_refused=told)
     work = asyncio.ensure_future(command(bus, printer))
+    watched: list[asyncio.Future[Any]] = [work, refused]
     try:
-        await asyncio.wait([work, refused], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
         if refused.done() and (not work.done() or isinstance(work.exception(), Unpublished)):
             raise Refused(f"the credential has no right to {refused.result()}: {_who(chosen)}")
         return await work
