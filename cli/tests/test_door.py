@@ -149,14 +149,18 @@ async def test_following_ends_with_ctrl_c_and_prints_as_it_comes(desk: Desk) -> 
     )
     assert process.stdout
     assert process.stderr
-    async with asyncio.timeout(20):
-        assert json.loads(await process.stdout.readline())["type"] == "dev.catalyst.environment.changed.v1"
-        author = Author(now=utc_now())
-        await desk.publish([author.opens()])
-        assert json.loads(await process.stdout.readline())["source"] == "webhook-ingest"
-        process.send_signal(2)
-        assert await process.wait() == 130
-        assert await process.stderr.read() == b""
+    try:
+        async with asyncio.timeout(20):
+            assert json.loads(await process.stdout.readline())["type"] == "dev.catalyst.environment.changed.v1"
+            await desk.publish([Author(now=utc_now()).opens(delivery="later")])
+            assert json.loads(await process.stdout.readline())["source"] == "webhook-ingest"
+            process.send_signal(2)
+            assert await process.wait() == 130
+            assert await process.stderr.read() == b""
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
 
 
 def test_a_bus_that_is_away(tmp_path: Path) -> None:

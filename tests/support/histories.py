@@ -79,10 +79,9 @@ class Author:
     def name(self) -> EnvironmentName:
         return EnvironmentName(team="acme", project="shop", environment=self.environment, uid=self.uid)
 
-    def opens(self, commit: str = A, *, after: float = 1.0, **fields: Any) -> Event:
+    def opens(self, commit: str = A, *, after: float = 1.0, delivery: str = "", **fields: Any) -> Event:
         """A fact about the pull request; the next snapshots follow from it."""
-        delivery = f"d-{len(self.said)}"
-        event = pull_request(delivery=delivery, head={"ref": "basket", "sha": commit}, **fields)
+        event = pull_request(delivery=delivery or f"d-{len(self.said)}", head={"ref": "basket", "sha": commit}, **fields)
         self.fact = self._says(event, after)
         return self.fact
 
