@@ -81,7 +81,9 @@ class Author:
 
     def opens(self, commit: str = A, *, after: float = 1.0, delivery: str = "", **fields: Any) -> Event:
         """A fact about the pull request; the next snapshots follow from it."""
-        event = pull_request(delivery=delivery or f"d-{len(self.said)}", head={"ref": "basket", "sha": commit}, **fields)
+        event = pull_request(
+            delivery=delivery or f"d-{len(self.said)}", head={"ref": "basket", "sha": commit}, **fields
+        )
         self.fact = self._says(event, after)
         return self.fact
 

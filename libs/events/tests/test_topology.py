@@ -143,7 +143,9 @@ def test_the_configuration_holds_public_keys_only(tmp_path: Path) -> None:
     assert config["jetstream"]["max_file_store"] == Budget().total
     (user,) = config["accounts"]["CATALYST"]["users"]
     assert user["nkey"] == public["operator"]
-    with pytest.raises(ValueError, match="user 'nobody' does not exist: expected one of operator, oncall, webhook-ingest"):
+    with pytest.raises(
+        ValueError, match="user 'nobody' does not exist: expected one of operator, oncall, webhook-ingest"
+    ):
         nats_server_config(store_dir="store", port=4222, public_keys={"nobody": "U"})
 
 
