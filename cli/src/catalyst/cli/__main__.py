@@ -13,6 +13,13 @@ def main() -> None:
         if sys.argv[1:] == ["--version"]:
             sys.stdout.write(f"catalyst {VERSION}\n")
             return
+        shell = os.environ.get("_CATALYST_COMPLETE", "").removeprefix("complete_")
+        if shell in ("bash", "zsh", "fish"):
+            from catalyst.cli.completion import complete
+
+            text, code = complete(shell, os.environ)
+            sys.stdout.write(f"{text}\n" if text else "")
+            sys.exit(code)
         from catalyst.cli.door import app
 
         app(prog_name="catalyst")
