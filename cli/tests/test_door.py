@@ -55,8 +55,9 @@ async def test_every_command_in_every_form(desk: Desk) -> None:
         table = await desk.catalyst(*arguments)
         assert (table.code, table.err) == (code, ""), arguments
         assert table.out.strip(), arguments
-        in_json = await desk.catalyst(*arguments, "-o", "json")
-        in_yaml = await desk.catalyst(*arguments, "-o", "yaml")
+        in_json, in_yaml = await asyncio.gather(
+            desk.catalyst(*arguments, "-o", "json"), desk.catalyst(*arguments, "-o", "yaml")
+        )
         assert (in_json.code, in_yaml.code) == (code, code)
         if arguments[:2] in (("events", "tail"), ("events", "replay")):
             documents = [json.loads(line) for line in in_json.out.splitlines()]

@@ -11,7 +11,7 @@ from desk import Desk
 from catalyst.cli.core.health import Health, Lock, health
 from catalyst.cli.operations.status import status
 from catalyst.events.bus import Received
-from catalyst.events.examples import changed
+from catalyst.events.examples import changed, pull_request
 from catalyst.events.locks import Lock as LockOf
 from catalyst.events.topology import CONSUMERS, streams
 from catalyst.events.users import LOCKED
@@ -85,6 +85,22 @@ async def test_services_that_do_not_run_are_named_with_what_waits(desk: Desk) ->
     assert "dns-proxy: nobody leads" in found.problems
     waiting = next(each for each in found.problems if each.startswith("notifier on EVENTS"))
     assert waiting == "notifier on EVENTS: nobody pulls, so it does not run or cannot reach the bus; 1 wait"
+
+
+async def test_a_stream_that_fills_up_is_named_before_it_is_full(desk: Desk) -> None:
+    async with all_services(desk):
+        assert (await settled(desk)).well
+        jetstream = (await desk.bus_of("operator"))._client.jetstream()
+        config = (await jetstream.stream_info("SCM")).config
+        await jetstream.update_stream(config.evolve(max_bytes=100_000))
+        payload = b'{"a":"' + b"x" * 40_000 + b'"}'
+        await desk.publish([pull_request(delivery="a", payload=payload)])
+        assert (await settled(desk)).well
+        await desk.publish([pull_request(delivery="b", payload=payload)])
+        found = await status(await desk.oncall(), utc_now())
+        (problem,) = [each for each in found.problems if each.startswith("stream")]
+        assert problem.startswith("stream SCM: 8")
+        assert problem.endswith("of its bytes are taken; full, it refuses what is new")
 
 
 def infos(**changes: Mapping[str, Any]) -> dict[str, Any]:

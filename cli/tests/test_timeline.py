@@ -29,6 +29,15 @@ def test_a_life_is_told_with_causes_gaps_and_durations() -> None:
     ]
 
 
+def test_a_snapshot_of_the_same_phase_names_what_changed() -> None:
+    author = ready(Author())
+    author.is_(Phase.READY, source=author.commit(B))
+    author.is_(Phase.READY, again=1)
+    *_, changed, again = timeline(author.moments())
+    assert changed.text == "Ready: source.commit aaaaaaa → bbbbbbb"
+    assert again.text == "Ready, stages went on"
+
+
 def test_a_clock_that_is_off_is_named() -> None:
     lines = timeline(ready(Author(skew={"builder": -4.8})).moments())
     assert {line.source: line.clock for line in lines if line.clock} == {"builder": -4.8}
@@ -96,6 +105,7 @@ def test_changes_name_fields_by_the_entries_own_names() -> None:
     assert found["source.commit"] == (A, B)
     assert found["builds.web.key"] == ("k-a", "k-b")
     assert found["components.web.ready"] == (None, True)
+    assert "components.web.name" not in found
     assert found["conditions.Built.status"] == (None, "True")
     assert not any("resourceVersion" in field or "lastTransitionTime" in field for field in found)
     assert changes(author.state, author.state) == ()

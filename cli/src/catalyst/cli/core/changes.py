@@ -47,15 +47,17 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
             if name not in _NOISE:
                 yield from _leaves(child, f"{path}.{name}" if path else name)
     elif isinstance(value, list):
-        for number, child in enumerate(value):
-            yield from _leaves(child, f"{path}.{_name(child, number)}")
+        for number, entry in enumerate(value):
+            naming = _naming(entry)
+            name = entry[naming] if naming else number
+            rest = {field: child for field, child in entry.items() if field != naming} if naming else entry
+            yield from _leaves(rest, f"{path}.{name}")
     else:
         yield path, value
 
 
-def _name(entry: Any, number: int) -> str:
-    if isinstance(entry, Mapping):
-        for field in _NAMED_BY:
-            if isinstance(entry.get(field), str):
-                return str(entry[field])
-    return str(number)
+def _naming(entry: Any) -> str | None:
+    """The field by which an entry of a list is known, if it has one."""
+    if not isinstance(entry, Mapping):
+        return None
+    return next((field for field in _NAMED_BY if isinstance(entry.get(field), str)), None)

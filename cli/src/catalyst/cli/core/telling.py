@@ -3,6 +3,7 @@
 A snapshot is told by what it changed, so the telling of a history goes from one to the next.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -29,6 +30,7 @@ from catalyst.model.environment import Phase
 from catalyst.model.snapshot import Snapshot
 
 BAD: Final = frozenset({Phase.FAILED, Phase.DEGRADED})
+_SHA: Final = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?\Z")
 _MOST: Final = 3
 """Fields of a snapshot that are named."""
 
@@ -58,9 +60,10 @@ def step(before: Snapshot | None, after: Snapshot) -> str:
         return _phase(after)
     if before.phase != after.phase:
         return f"{before.phase} → {_phase(after)}"
-    found = [change for change in changes(before, after) if not change.field.startswith("stages.")]
+    differ = changes(before, after)
+    found = [change for change in differ if not change.field.startswith("stages.")]
     if not found:
-        return f"{after.phase}, said again" if before == after else f"{after.phase}, stages went on"
+        return f"{after.phase}, stages went on" if differ else f"{after.phase}, said again"
     shown = ", ".join(f"{change.field} {_value(change.before)} → {_value(change.after)}" for change in found[:_MOST])
     more = f" and {len(found) - _MOST} more" if len(found) > _MOST else ""
     return f"{after.phase}: {shown}{more}"
@@ -73,6 +76,8 @@ def _phase(snapshot: Snapshot) -> str:
         return ": ".join(part for part in (snapshot.phase, why, sentence) if part)
     if snapshot.phase == Phase.TERMINATING and snapshot.deletion:
         return f"{snapshot.phase}: {snapshot.deletion.reason}, {snapshot.deletion.evidence}"
+    if snapshot.phase == Phase.GONE:
+        return str(snapshot.phase)
     if snapshot.phase == Phase.READY and snapshot.url:
         return f"{snapshot.phase}: {snapshot.url}"
     return f"{snapshot.phase}: {why}" if why else str(snapshot.phase)
@@ -80,6 +85,8 @@ def _phase(snapshot: Snapshot) -> str:
 
 def _value(value: Any) -> str:
     text = "–" if value is None else str(value).partition("\n")[0]
+    if _SHA.match(text):
+        return text[:7]
     return text if len(text) <= 40 else f"{text[:39]}…"
 
 
