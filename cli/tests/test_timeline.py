@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from histories import HOST, START, A, Author, B, asked, ready
+from histories import HOST, START, A, Author, B, asked, ready, stages
 
 from catalyst.cli.core.changes import changes
 from catalyst.cli.core.history import causal, moment
