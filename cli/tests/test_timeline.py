@@ -33,9 +33,11 @@ def test_a_snapshot_of_the_same_phase_names_what_changed() -> None:
     author = ready(Author())
     author.is_(Phase.READY, source=author.commit(B))
     author.is_(Phase.READY, again=1)
-    *_, changed, again = timeline(author.moments())
+    author.is_(Phase.READY, stages=stages(Accepted=0.2))
+    *_, changed, again, on = timeline(author.moments())
     assert changed.text == "Ready: source.commit aaaaaaa → bbbbbbb"
-    assert again.text == "Ready, stages went on"
+    assert again.text == "Ready, said again"
+    assert on.text == "Ready, stages went on"
 
 
 def test_a_clock_that_is_off_is_named() -> None:
