@@ -28,7 +28,7 @@ PARTS: dict[str, list[str]] = {
     "node": ["tests/e2e/test_cluster.py", "tests/e2e/test_platform.py", "tests/e2e/test_cluster_life.py"],
     "builds": ["tests/e2e/test_builder.py", "tests/e2e/test_deploying.py"],
     "story": ["tests/e2e/test_story.py"],
-    "unit": ["libs", "services"],
+    "unit": ["libs", "services", "cli"],
     "faults": ["tests/faults"],
     "integration": ["tests/integration"],
     "stories": ["tests/stories"],

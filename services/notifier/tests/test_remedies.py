@@ -4,7 +4,7 @@ from pathlib import Path
 
 from snapshots import shown
 
-from catalyst.notifier.core.remedies import REMEDIES, UNKNOWN, remedy
+from catalyst.model.remedies import REMEDIES, UNKNOWN, remedy
 
 RUNBOOKS = Path(__file__).parents[3] / "docs" / "runbooks"
 
