@@ -10,8 +10,8 @@ from makers import NOW
 from catalyst.dns_proxy.core.routes import wanted
 from catalyst.env_controller.core.routes import reason
 from catalyst.model.environment import Phase, Route
+from catalyst.model.remedies import REMEDIES
 from catalyst.model.snapshot import Snapshot, SnapshotIdentity, SnapshotSource
-from catalyst.notifier.core.remedies import REMEDIES
 
 ZONE = "catalyst.localhost"
 
