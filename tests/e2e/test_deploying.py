@@ -191,9 +191,15 @@ async def test_a_shared_secret_is_in_the_program_and_a_fork_is_told_why_it_is_no
         inside.apply(_resource("Environment", home, name, spec))
     await _in_the_program(world, "first first content")
 
-    _share(inside, KEY="second", **{"a.file": "content"})
+    _share(inside, KEY="rotated-value", **{"a.file": "content"})
     inside.run("annotate", "environment", "demo", "example.test/look=now")
-    await _in_the_program(world, "second second content")
+    await _in_the_program(world, "rotated-value rotated-value content")
+
+    # What it prints of it before it ends is not said.
+    prints = "import os; print('key is', os.environ['KEY'], 'out of cheese'); raise SystemExit(3)"
+    world.project(secrets=({"name": "stripe"},), **{**mounts, "command": ["python3", "-c", prints]})
+    broken = await world.until("Degraded", "CrashLoop")
+    assert "key is [redacted] out of cheese" in broken["message"]
 
     withheld = await world.until("Failed", "SecretNotFound", environment="fork")
     assert "web mounts Secret stripe and waits." in withheld["message"]

@@ -17,6 +17,7 @@ from stage import PATIENCE, Stage
 
 from catalyst.env_controller.core import shares
 from catalyst.env_controller.core.sharing import CONDITION
+from catalyst.env_controller.effects.cluster import Cluster
 
 WEB = {"name": "web", "image": "nginx"}
 SHARES = [{"name": "stripe"}]
@@ -272,6 +273,36 @@ async def test_what_is_missing_is_said_waited_for_and_heals(stage: Stage) -> Non
     await on.sees(lambda: on.sources() == [COPY], "it is healed")
     await stage.until(lambda: on.condition("Ready")["reason"] == "Deploying", "it goes on")
     assert "reason" not in on.status()["components"][0]
+
+
+async def test_what_a_program_prints_of_it_is_not_said(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no kubelet that could give a log, so the story does."""
+    on, canary = Sharing(stage), "canary-of-a-program"
+    encoded = base64.b64encode(canary.encode()).decode()
+
+    async def printed(*_: object) -> str:
+        return f"key is {canary}, in base64 {encoded}\nout of cheese\n"
+
+    monkeypatch.setattr(Cluster, "_log", printed)
+    await on.opened()
+    on.share(on.project, KEY=canary)
+    await on.sees(on.pods, "the pod")
+    (pod,) = on.pods()
+    ended = {
+        "exitCode": 1,
+        "reason": "Error",
+        "startedAt": "2026-11-23T20:00:00Z",
+        "finishedAt": "2026-11-23T20:00:01Z",
+    }
+    container = {"name": "web", "image": "nginx", "imageID": "", "restartCount": 3, "ready": False}
+    container |= {"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": ended}}
+    status = {"phase": "Running", "containerStatuses": [container]}
+    stage.patch(f"/api/v1/namespaces/{on.own}/pods/{pod['metadata']['name']}/status", {"status": status})
+    await stage.until(lambda: on.condition("Ready").get("reason") == "CrashLoop", "it is said", within=15)
+    _, first, second = on.status()["components"][0]["message"].splitlines()
+    assert first.startswith("key is [redacted], in base64 [redacted]")
+    assert second == "out of cheese"
+    assert on.found_in(await on.said()) == []
 
 
 async def test_types_are_kept_apart(stage: Stage) -> None:

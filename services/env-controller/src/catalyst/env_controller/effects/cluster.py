@@ -5,10 +5,11 @@ the leader's fence. What a write answers goes straight into the mirror, so the n
 """
 
 import asyncio
+import base64
 import hashlib
 import re
 import secrets
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from string import Template
@@ -171,10 +172,28 @@ class Cluster:
             world = replace(world, pull=await self._pull_digest(name))
         if wanted.pods:
             world = replace(world, pods=await self._pods(name))
-            wishes = logs_for(environment, world, now)
-            texts = await asyncio.gather(*(self._log(name, wish) for wish in wishes))
-            world = replace(world, logs={wish.key: text for wish, text in zip(wishes, texts, strict=True)})
+            world = replace(world, logs=await self._logs(name, logs_for(environment, world, now), world.secrets))
         return world
+
+    async def _logs(self, namespace: str, wishes: Sequence[LogWish], secrets_: SeenSecrets | None) -> Mapping[str, str]:
+        """By `LogWish.key`, without what a program printed of the Secrets that it was given. None at all when those
+        cannot be read just now.
+        """
+        texts = await asyncio.gather(*(self._log(namespace, wish) for wish in wishes))
+        try:
+            values = await self._shared_values(secrets_) if any(texts) else []
+        except (NotFound, Forbidden) as error:
+            log.info("logs are left out", namespace=namespace, reason=str(error))
+            return {}
+        return {wish.key: tail(text, values) for wish, text in zip(wishes, texts, strict=True)}
+
+    async def _shared_values(self, seen: SeenSecrets | None) -> list[str]:
+        """Also each line of those that have several."""
+        copies = seen.copies.values() if seen else ()
+        found = await asyncio.gather(*(self._reader.get(copy.ref) for copy in copies))
+        encoded = [text for copy in found for text in (copy.get("data") or {}).values()]
+        texts = [base64.b64decode(text).decode(errors="ignore") for text in encoded]
+        return sorted({*texts, *(line for text in texts for line in text.splitlines())}, key=len, reverse=True)
 
     async def _pull_digest(self, namespace: str) -> str | None:
         """From its metadata alone: what the Secret holds does not leave the API server."""
@@ -243,14 +262,13 @@ class Cluster:
     async def _log(self, namespace: str, wish: LogWish) -> str:
         """Empty when it cannot be read: the sentence stands alone then, and it is asked again."""
         try:
-            text = await self._reader.log(
+            return await self._reader.log(
                 Ref("v1", "Pod", namespace, wish.pod),
                 wish.container,
                 tail_lines=LOG_LINES,
                 limit_bytes=LOG_BYTES,
                 previous=wish.previous,
             )
-            return tail(text)
         except (NotFound, Invalid, Unavailable) as error:
             log.info("log could not be read", namespace=namespace, pod=wish.pod, reason=str(error))
             return ""
@@ -336,7 +354,7 @@ class Cluster:
             log.info("secret is there already", namespace=wish.namespace, name=wish.name)
 
     async def _copy_secret(self, wish: SecretCopy) -> None:
-        """The only place that holds shared values, as long as it takes. Raises Conflict when a source is another by
+        """The place through which shared values go, as long as it takes. Raises Conflict when a source is another by
         now: then it is looked at, and decided, again.
         """
         values: Manifest = {}
