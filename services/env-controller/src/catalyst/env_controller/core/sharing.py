@@ -210,7 +210,7 @@ def unmounted(part: Part, found: Sharing, pods: Sequence[Manifest], now: datetim
         return None
     conditions = pod.get("status", {}).get("conditions", ())
     waits = (each for each in conditions if each["type"] == "PodReadyToStartContainers" and each["status"] == "False")
-    since = next((each["lastTransitionTime"] for each in waits), None)
+    since = next((each.get("lastTransitionTime") for each in waits), None)
     if since is None or (now - datetime.fromisoformat(since)).total_seconds() < UNMOUNTED:
         return None
     return Trouble("SecretNotFound", f"{part.name} mounts Secret {kept[0]} and waits. {_kept(kept[0], fork=fork)}")
