@@ -279,7 +279,15 @@ async def test_it_sees_versions_and_what_is_closed(tenancy: Tenancy, cluster: Cl
     assert seen.sources == (there(tenancy, PROJECT), there(tenancy, DEVELOPMENT))
     assert {name: copy.ref for name, copy in seen.copies.items()} == {"stripe": there(tenancy, DEVELOPMENT, COPY)}
     assert [(ref.namespace, ref.name) for ref in seen.hidden] == [(TEAM, "stripe"), (TEAM, "nowhere")]
-    assert seen.closed == ()
+    assert (seen.taken, seen.closed) == ((), ())
+    foreign = secret(DEVELOPMENT, shares.copy_name("nowhere"))
+    assert_done(tenancy.admin.apply(object_path(foreign), foreign))
+    try:
+        seen = (await cluster.look(about, world, NOW)).secrets
+        assert seen is not None
+        assert (seen.taken, set(seen.copies)) == (("nowhere",), {"stripe"})
+    finally:
+        assert_done(tenancy.admin.request("DELETE", object_path(foreign), dry_run=False))
 
 
 async def test_a_refusal_is_believed_after_a_while(tenancy: Tenancy, cluster: Cluster) -> None:

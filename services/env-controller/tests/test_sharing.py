@@ -198,7 +198,7 @@ def seen_secrets(draw: st.DrawFn) -> SeenSecrets:
         copies[name] = Copied(
             replace(COPY, name=shares.copy_name(name)), " ".join(f"{each}/uid-{each}@1" for each in of)
         )
-    return SeenSecrets(sources, copies, tuple(source(where, name=name) for where, name in hidden))
+    return SeenSecrets(sources, copies, hidden=tuple(source(where, name=name) for where, name in hidden))
 
 
 @settings(deadline=None)
@@ -317,6 +317,18 @@ def test_all_that_is_missing_is_named() -> None:
     assert (reason, sentence.startswith("The Project shares Secret stripe, but")) == ("SecretNotFound", True)
     assert sentence.endswith(" Not given either: mail, maps.")
     assert [copy.shared for copy in decision.copies] == ["there"]
+
+
+def test_somebody_elses_secret_of_a_copys_name_is_left_and_said() -> None:
+    """As it may be there from before the name was reserved."""
+    decision = decided(SeenSecrets(sources=(source(PROJECT),), taken=("stripe",)))
+    assert (decision.copies, decision.apply, decision.requeue_after) == ((), (), LACKING_LOOK)
+    status, reason, sentence = condition(decision) or ("", "", "")
+    assert (status, reason) == ("False", "RefusedByCluster")
+    assert sentence == (
+        "Secret catalyst-shared.stripe exists in namespace acme--shop--pr-42 and was not made for this environment: "
+        "remove it."
+    )
 
 
 # What forks are told

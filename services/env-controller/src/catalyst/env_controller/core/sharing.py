@@ -6,6 +6,7 @@
     no source, and the team's namespace is closed         goes                     SecretNotReadable
     the copy has a source that is now closed              stays as it is           SecretNotReadable
     the project's or the own namespace is closed          stays as it is, if any   SecretNotReadable
+    somebody else's Secret has the copy's name            none                     RefusedByCluster
 
 A team that has not let us read its Secrets shares none. Nothing here sees a value: a source is its uid and
 resourceVersion, and a copy says of which it was made.
@@ -86,6 +87,8 @@ class _One:
 
 def _one(subject: Subject, name: str, seen: SeenSecrets) -> _One:
     team, project, _ = levels(subject.identity)
+    if name in seen.taken:
+        return _One(trouble=_taken(subject, name))
     closed = [ref.namespace for ref in seen.hidden if ref.name == name]
     there = {ref.namespace: ref for ref in seen.sources if ref.name == name}
     sources = tuple(there[where] for where in levels(subject.identity) if where in there)
@@ -132,6 +135,14 @@ def _not_found(subject: Subject, name: str) -> Trouble:
         "SecretNotFound",
         f"The Project shares Secret {name}, but neither namespace {team} nor {project} nor {own} has it. "
         f"Create it ({_creating(name, project)}), or take it out of the Project's spec.secrets.",
+    )
+
+
+def _taken(subject: Subject, name: str) -> Trouble:
+    return Trouble(
+        "RefusedByCluster",
+        f"Secret {shares.copy_name(name)} exists in namespace {subject.namespace} and was not made for this "
+        "environment: remove it.",
     )
 
 
@@ -210,7 +221,7 @@ def unmounted(part: Part, found: Sharing, pods: Sequence[Manifest], now: datetim
         return None
     conditions = pod.get("status", {}).get("conditions", ())
     waits = (each for each in conditions if each["type"] == "PodReadyToStartContainers" and each["status"] == "False")
-    since = next((each["lastTransitionTime"] for each in waits), None)
+    since = next((each.get("lastTransitionTime") for each in waits), None)
     if since is None or (now - datetime.fromisoformat(since)).total_seconds() < UNMOUNTED:
         return None
     return Trouble("SecretNotFound", f"{part.name} mounts Secret {kept[0]} and waits. {_kept(kept[0], fork=fork)}")

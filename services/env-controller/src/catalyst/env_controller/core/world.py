@@ -68,12 +68,13 @@ class Copied:
 @dataclass(frozen=True, slots=True)
 class SeenSecrets:
     """Secrets as their metadata shows them. `sources`: those of shared names in the team's, the project's and the
-    environment's own namespace; `copies`: ours, by the shared name. `hidden`: sources that we may not read; `closed`:
-    namespaces that we may not look into.
+    environment's own namespace; `copies`: ours, by the shared name. `taken`: shared names whose copy's name
+    somebody else has. `hidden`: sources that we may not read; `closed`: namespaces that we may not look into.
     """
 
     sources: tuple[Ref, ...] = ()
     copies: Mapping[str, Copied] = field(default_factory=dict)
+    taken: tuple[str, ...] = ()
     hidden: tuple[Ref, ...] = ()
     closed: tuple[str, ...] = ()
 

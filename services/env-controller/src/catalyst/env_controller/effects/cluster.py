@@ -226,7 +226,7 @@ class Cluster:
         except Forbidden:
             return None
 
-    async def _secrets_in(self, namespace: str, uid: str, names: Iterable[str], now: datetime) -> SeenSecrets:
+    async def _secrets_in(self, namespace: str, uid: str, names: Sequence[str], now: datetime) -> SeenSecrets:
         """What owners made under a shared name, and our copies."""
         try:
             pages = self._reader.list(resources.SECRET, namespace, metadata_only=True)
@@ -235,14 +235,16 @@ class Cluster:
             self._weigh(namespace, True, now)
             return SeenSecrets(closed=(namespace,))
         self._weigh(namespace, False, now)
-        ours = [head for head in heads if head["metadata"].get("labels", {}).get(labels.ENVIRONMENT_UID) == uid]
+        ours = {head["metadata"]["name"]: head for head in heads if _uid_label(head) == uid}
+        others = {head["metadata"]["name"]: head for head in heads if head["metadata"]["name"] not in ours}
         return SeenSecrets(
-            sources=tuple(ref_of(head) for head in heads if head["metadata"]["name"] in names and head not in ours),
+            sources=tuple(ref_of(others[name]) for name in names if name in others),
             copies={
-                head["metadata"]["name"].removeprefix(shares.PREFIX): _copied(head)
-                for head in ours
-                if head["metadata"]["name"].startswith(shares.PREFIX)
+                name.removeprefix(shares.PREFIX): _copied(head)
+                for name, head in ours.items()
+                if name.startswith(shares.PREFIX)
             },
+            taken=tuple(name for name in names if shares.copy_name(name) in others),
         )
 
     def _weigh(self, namespace: str, is_refused: bool, now: datetime) -> None:
@@ -560,6 +562,11 @@ def _unversioned(head: Manifest) -> Manifest:
 
 def _observed(head: Manifest | None) -> Observed | None:
     return _seen(head) if head else None
+
+
+def _uid_label(head: Manifest) -> str | None:
+    found: str | None = head["metadata"].get("labels", {}).get(labels.ENVIRONMENT_UID)
+    return found
 
 
 def _copied(head: Manifest) -> Copied:
