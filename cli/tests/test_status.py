@@ -155,3 +155,4 @@ def test_each_kind_of_illness_has_its_sentence() -> None:
 def test_just_below_a_threshold_nothing_is_said() -> None:
     assert problems(of_streams=infos(EVENTS={"state": {"bytes": int(8 * 1024**3 * 0.69)}})) == ()
     assert problems(of_consumers=consumers(num_pending=1000, num_ack_pending=63)) == ()
+    assert problems(of_streams=infos(DECISIONS={"state": {"bytes": 1024**3}})) == ()

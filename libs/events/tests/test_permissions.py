@@ -232,7 +232,8 @@ def test_the_users_in_full() -> None:
         *(
             f"$JS.API.{call}.{stream}"
             for call in ("DIRECT.GET", "STREAM.INFO", "CONSUMER.LIST")
-            for stream in ("SCM", "EVENTS", "STATE", "AUDIT", "DEAD", "LOCKS")
+            for stream in ("SCM", "EVENTS", "STATE", "AUDIT", "DEAD", "LOCKS", "DECISIONS")
+            if (call, stream) != ("DIRECT.GET", "DECISIONS")
         ),
     )
     assert found["webhook-ingest"].subscribe == ("_INBOX_webhook-ingest.>",)
@@ -301,6 +302,8 @@ async def test_who_is_on_call_reads_all_and_says_again_what_is_consumed(session_
             assert not await session.try_(f"$JS.API.{call}.{stream}.env-controller", b"{}")
         assert not await session.try_(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.env-controller", b"{}")
         assert not await session.try_(f"$JS.ACK.{stream}.env-controller.1.1.1.1.0", b"+ACK")
+    assert await session.try_("$JS.API.STREAM.INFO.DECISIONS", b"{}")
+    assert not await session.try_("$JS.API.DIRECT.GET.DECISIONS", b'{"seq": 1}')
     allowed = {type_ for type_, event in examples().items() if await session.publish(event)}
     assert allowed == {
         "dev.catalyst.scm.pull_request.changed.v1",

@@ -9,11 +9,13 @@ from datetime import datetime
 from typing import Any, Final
 
 from catalyst.events.dead import Dead
-from catalyst.events.topology import SERVICES, Consumer, consumers, streams
+from catalyst.events.topology import DECISIONS, SERVICES, Consumer, consumers, streams
 from catalyst.events.users import LOCKED
 
 FULL: Final = 0.70
 """Of a stream's bytes: from here on somebody should look. Full, it refuses what is new."""
+MAY_BE_FULL: Final = (DECISIONS,)
+"""Records that are no truth: their oldest go as a matter of course."""
 LAG: Final = 1_000
 """Messages that wait for a consumer; more is said, however busy it is."""
 STALE: Final = 10.0
@@ -115,7 +117,7 @@ def _stream(name: str, info: Mapping[str, Any] | None) -> StreamHealth:
     state, limit = info["state"], info["config"].get("max_bytes", -1)
     fill = state["bytes"] / limit if limit > 0 else 0.0
     problem = ""
-    if fill >= FULL:
+    if fill >= FULL and name not in MAY_BE_FULL:
         what = "drops its oldest" if info["config"].get("discard") == "old" else "refuses what is new"
         problem = f"{fill:.0%} of its bytes are taken; full, it {what}"
     elif lost := _lost(info):

@@ -8,7 +8,7 @@
 | dns-proxy | `route.changed`, `lock.dns-proxy`, own `dead.` | EVENTS | STATE, LOCKS |
 | notifier | `lock.notifier`, own `dead.` | SCM (commands), EVENTS | STATE, LOCKS |
 | operator | nothing but requests to the server | – | everything; applies the topology |
-| oncall | again what some consumer reads, `dead.oncall` | – | everything; asks for no consumer |
+| oncall | again what some consumer reads, `dead.oncall` | – | all events; asks for no consumer |
 
 ¹ and `decision.>`, the records of what it decided, which are no events.
 
@@ -113,7 +113,7 @@ def operator() -> User:
 
 
 def oncall() -> User:
-    """Reads everything by direct gets and live news, makes nothing disappear, and asks for no consumer. It may publish
+    """Reads all events by direct gets and live news, makes nothing disappear, and asks for no consumer. It may publish
     what some consumer reads, because only that becomes a dead letter and is sent again. The server cannot tell a fact
     sent again from a forged one, so this seed is for people who may also say so with kubectl.
     """
@@ -124,8 +124,9 @@ def oncall() -> User:
             *dict.fromkeys(pattern for consumer in consumers() for pattern in consumer.filters),
             dead_subject(ONCALL),
             *(f"$JS.API.DIRECT.GET.{stream}" for stream in streams),
-            *(f"$JS.API.STREAM.INFO.{stream}" for stream in streams),
-            *(f"$JS.API.CONSUMER.LIST.{stream}" for stream in streams),
+            # How full DECISIONS is, not what is in it.
+            *(f"$JS.API.STREAM.INFO.{stream}" for stream in (*streams, DECISIONS)),
+            *(f"$JS.API.CONSUMER.LIST.{stream}" for stream in (*streams, DECISIONS)),
         ),
         subscribe=(f"{inbox_prefix(ONCALL)}.>", "scm.>", "env.>", "audit.>", "dead.>"),
     )
