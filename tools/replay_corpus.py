@@ -3,6 +3,9 @@
 python tools/replay_corpus.py              0: nothing differs and every branch of `decide` is passed
 python tools/replay_corpus.py --accept     what differs is meant: the recorded results are replaced
 python tools/replay_corpus.py --record     a new corpus, from all stories (five minutes, real servers)
+    python tools/replay_corpus.py --record --node      and from the deployments on the node: real pods, each way to fail
+
+Only what changes something is recorded, so no record passes the rules that say "leave it as it is".
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ BESIDE = ("recorded.py", "unreadable.py", "__init__.py")
 def main() -> int:
     options = _options()
     if options.record:
-        return record()
+        return record("tests/stories", *(["tests/e2e/test_deploying.py"] if options.node else []))
     if options.accept:
         return accept()
     return replay()
@@ -121,13 +124,13 @@ def accept() -> int:
     return 0
 
 
-def record() -> int:
-    """All stories, told with recording on; what each module decided becomes one file of the corpus."""
+def record(*told: str) -> int:
+    """All stories, told with recording on; what each module decided becomes one file of the corpus, the others stay."""
     from catalyst.env_controller.replay import file
 
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, FOLDER: folder}
-        done = subprocess.run([sys.executable, "-m", "pytest", "-q", "tests/stories"], cwd=ROOT, env=environment)
+        done = subprocess.run([sys.executable, "-m", "pytest", "-q", *told], cwd=ROOT, env=environment)
         if done.returncode:
             print("a story failed: the corpus stays as it is", file=sys.stderr)
             return done.returncode
@@ -135,8 +138,6 @@ def record() -> int:
         for path in sorted(Path(folder).glob("*.jsonl.gz")):
             modules[path.name.partition(".")[0]].append(path)
         CORPUS.mkdir(parents=True, exist_ok=True)
-        for path in files():
-            path.unlink()
         for module, parts in modules.items():
             records = [each for part in parts for each in file.read(part)]
             header = file.write(CORPUS / f"{module.removeprefix('test_')}.jsonl.gz", records)
@@ -152,6 +153,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--accept", action="store_true", help="replace the recorded results by what is decided now")
     parser.add_argument("--record", action="store_true", help="make a new corpus from the stories")
+    parser.add_argument("--node", action="store_true", help="with --record: from the node, too (root on Linux)")
     return parser.parse_args()
 
 
