@@ -113,14 +113,9 @@ class Team:
         """A repository `<team>/<name>` with these files on main, and a Project of that name."""
         repository = f"{self.name}/{name}"
         self.product.github.repository(repository, private=private, files={k: v for k, v in files.items() if v})
-        manifest = {
-            "apiVersion": labels.API_VERSION,
-            "kind": "Project",
-            "metadata": {"namespace": self.name, "name": name},
-            "spec": {**(spec or {}), "source": {"forge": "github", "repository": repository}},
-        }
-        self.product.kubectl.apply(manifest)
-        return Site(self.product, self.name, name, repository)
+        made = Site(self.product, self.name, name, repository)
+        made.configure(spec or {})
+        return made
 
 
 @dataclass(frozen=True)
@@ -131,6 +126,16 @@ class Site:
     team: str
     name: str
     repository: str
+
+    def configure(self, spec: Mapping[str, Any]) -> None:
+        """What its Project says from now on, but for the source."""
+        manifest = {
+            "apiVersion": labels.API_VERSION,
+            "kind": "Project",
+            "metadata": {"namespace": self.team, "name": self.name},
+            "spec": {**spec, "source": {"forge": "github", "repository": self.repository}},
+        }
+        self.product.kubectl.apply(manifest)
 
     def pull_request(self, change: Files, *, branch: str = "change", **how: Any) -> Pull:
         """The change on a branch of its own, and a pull request for it. `how`: as the double's `open_pull_request`."""
