@@ -80,6 +80,8 @@ class Product:
     done: platform.Platform
     kubectl: Kubectl
     sight: Sight
+    teams: list[str] = field(default_factory=list)
+    """Those made here: nobody else's are taken away in the end."""
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     @property
@@ -97,6 +99,7 @@ class Product:
         name = name or f"team{next(self._numbers)}-{time.monotonic_ns() % 10**6}"
         notes = {labels.REPOSITORIES: f"github/{name}/*"}
         metadata = {"name": name, "labels": {labels.TEAM: name}, "annotations": notes}
+        self.teams.append(name)
         self.kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
         self.github.install(name)
         return Team(self, name)
@@ -270,7 +273,6 @@ def _end(made: Product) -> None:
     for repository in list(made.github.state.repositories.values()):
         for pull in repository.pulls.values():
             made.github.close(pull)
-    teams = [n["metadata"]["name"] for n in made.kubectl.get("namespaces", f"--selector={labels.TEAM}")["items"]]
-    for team in (name for name in teams if "--" not in name):
+    for team in made.teams:
         made.kubectl.within(team).run("delete", "projects.catalyst.dev", "--all", "--timeout=120s", within=130)
         made.kubectl.run("delete", "namespace", team, "--wait=false")
