@@ -35,9 +35,7 @@ def github(tmp_path: Path) -> Iterator[GitHubDouble]:
 
 
 @pytest.fixture
-async def client(
-    github: GitHubDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[GitHubClient]:
+async def client(github: GitHubDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[GitHubClient]:
     key = tmp_path / "app.pem"
     key.write_text(github.private_key)
     monkeypatch.setenv("CATALYST_GITHUB_URL", github.url)
