@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from doubles.github.git import GitRepository
-from product import Files, Product, Pull, Site, Team, example, until
+from product import Files, Product, Pull, Site, example, until
 
 from catalyst.local.node import layout
 from catalyst.model.environment import Phase
@@ -101,7 +101,7 @@ CASES = [
         "an image that cannot be pulled",
         "image",
         "ImagePull",
-        ("nothing/here:1", "cannot be pulled"),
+        ("nothing/here", "cannot be pulled"),
         NOTHING_NEW,
         healed={"components": [SERVES]},
     ),
@@ -124,6 +124,39 @@ SITES: dict[str, tuple[Files, dict[str, Any]]] = {
     ),
 }
 each_case = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+
+
+# What is wrong outside of the pull request: it is said, and tried again by itself, but not in a hurry
+
+
+@pytest.fixture(scope="module")
+def outside(product: Product) -> dict[str, Pull]:
+    """A registry that lets nobody in, and a repository that Catalyst may not read; by the time this returns both are
+    well again, and nothing has been tried again yet.
+    """
+    team = product.team()
+    unstored, unreadable = team.site("unstored", HELLO), team.site("unreadable", HELLO)
+    installation = next(i for i in product.github.state.installations.values() if i.account.login == team.name)
+    with _no_registry_for_pods():
+        waits = {"RegistryRefused": unstored.pull_request({"app.py": _greeting("stored")})}
+        waits["RegistryRefused"].until(Phase.FAILED, "RegistryRefused")
+        contents = installation.permissions.pop("contents")
+        try:
+            waits["SourceNotReadable"] = unreadable.pull_request({"app.py": _greeting("read")})
+            waits["SourceNotReadable"].until(Phase.FAILED, "SourceNotReadable")
+            time.sleep(10)  # in which something impatient would have asked again
+            assert [_attempts(pull) for pull in waits.values()] == [1, 1]
+        finally:
+            installation.permissions["contents"] = contents
+    return waits
+
+
+def test_what_is_missing_outside_is_said(outside: dict[str, Pull]) -> None:
+    assert "The platform's people look" in _blamed(outside["RegistryRefused"], "RegistryRefused")
+    assert "Install the forge's App on it" in _blamed(outside["SourceNotReadable"], "SourceNotReadable")
+
+
+# What is wrong with the pull request itself
 
 
 @pytest.fixture(scope="module")
@@ -172,43 +205,9 @@ def test_the_next_good_one_heals_it(broken: dict[str, Pull], healed: dict[str, s
     assert _namespace(pull)["metadata"]["uid"] == healed[case.name]
 
 
-# What is wrong outside of the pull request: it is said, and tried again by itself, but not in a hurry
-
-
-@pytest.fixture
-def team(product: Product) -> Team:
-    return product.team()
-
-
-def test_what_is_missing_outside_is_said_and_tried_again(product: Product, team: Team) -> None:
-    """A repository that Catalyst may not read, and a registry that does not answer; a minute after the cause is gone
-    everything is well, without anybody's doing.
-    """
-    unreadable = team.site("unreadable", HELLO)
-    unstored = team.site("unstored", HELLO)
-    installation = next(each for each in product.github.state.installations.values() if each.account.login == team.name)
-    with _no_registry_for_pods():
-        waits = [unstored.pull_request({"app.py": _greeting("stored")})]
-        waits[0].until(Phase.FAILED, "RegistryRefused")
-        _blamed(waits[0], "RegistryRefused")
-        contents = installation.permissions.pop("contents")
-        try:
-            waits.append(unreadable.pull_request({"app.py": _greeting("read")}))
-            waits[1].until(Phase.FAILED, "SourceNotReadable")
-            assert "Install the forge's App on it" in _blamed(waits[1], "SourceNotReadable")
-            time.sleep(15)  # in which something impatient would have asked again
-            assert [_attempts(pull) for pull in waits] == [1, 1]
-        finally:
-            installation.permissions["contents"] = contents
-    for pull in waits:
-        pull.until(Phase.READY)
-        _shows(pull)
-        assert _attempts(pull) == 2
-
-
-def test_a_commit_that_vanished_is_said_and_the_next_push_heals_it(product: Product, team: Team) -> None:
+def test_a_commit_that_vanished_is_said_and_the_next_push_heals_it(product: Product) -> None:
     """Forced away before its webhook arrived; that of the force never arrives."""
-    site = team.site("forced", HELLO)
+    site = product.team().site("forced", HELLO)
     product.github.hold_webhooks()
     vanished = site.pull_request({"app.py": _greeting("gone")})
     opened = vanished.head
@@ -229,6 +228,14 @@ def test_a_commit_that_vanished_is_said_and_the_next_push_heals_it(product: Prod
     vanished.push({"app.py": _greeting("back")})
     vanished.until(Phase.READY)
     _shows(vanished)
+
+
+def test_what_was_missing_outside_is_tried_again_by_itself(outside: dict[str, Pull]) -> None:
+    """A minute after it failed, and once is enough."""
+    for pull in outside.values():
+        pull.until(Phase.READY)
+        _shows(pull)
+        assert _attempts(pull) == 2
 
 
 def _greeting(text: str) -> bytes:
