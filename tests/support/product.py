@@ -139,7 +139,7 @@ class Site:
             "metadata": {"namespace": self.team, "name": self.name},
             "spec": {**spec, "source": {"forge": "github", "repository": self.repository}},
         }
-        self.product.kubectl.apply(manifest)
+        self.product.kubectl.within(self.team).apply(manifest)
 
     def pull_request(self, change: Files, *, branch: str = "change", **how: Any) -> Pull:
         """The change on a branch of its own, and a pull request for it. `how`: as the double's `open_pull_request`."""

@@ -35,13 +35,11 @@ def github(tmp_path: Path) -> Iterator[GitHubDouble]:
 
 
 @pytest.fixture
-async def client(github: GitHubDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[GitHubClient]:
+async def client(github: GitHubDouble, tmp_path: Path) -> AsyncIterator[GitHubClient]:
     key = tmp_path / "app.pem"
     key.write_text(github.private_key)
-    monkeypatch.setenv("CATALYST_GITHUB_URL", github.url)
-    monkeypatch.setenv("CATALYST_GITHUB_APP_ID", str(github.app.id))
-    monkeypatch.setenv("CATALYST_GITHUB_PRIVATE_KEY_FILE", str(key))
-    async with GitHubClient.of(ForgeSettings(), clock=utc_now) as made:
+    settings = ForgeSettings(github_url=github.url, github_app_id=github.app.id, github_private_key_file=key)
+    async with GitHubClient.of(settings, clock=utc_now) as made:
         yield made
 
 
