@@ -274,6 +274,8 @@ def _end(made: Product) -> None:
     for repository in list(made.github.state.repositories.values()):
         for pull in repository.pulls.values():
             made.github.close(pull)
+    for wait in ("--wait=false", "--timeout=120s"):  # all are going before the first is waited for
+        for team in made.teams:
+            made.kubectl.within(team).run("delete", "projects.catalyst.dev", "--all", wait, within=130)
     for team in made.teams:
-        made.kubectl.within(team).run("delete", "projects.catalyst.dev", "--all", "--timeout=120s", within=130)
         made.kubectl.run("delete", "namespace", team, "--wait=false")
