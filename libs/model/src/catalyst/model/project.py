@@ -155,7 +155,7 @@ class Component(ContainerSettings):
     liveness_probe: Probe | None = None
     """When it fails, the container is restarted."""
     readiness_probe: Probe | None = None
-    """While it fails, no traffic arrives."""
+    """While it fails, no traffic arrives. Not asked before the third second: until then neighbours may be refused."""
     startup_probe: Probe | None = None
     """The other probes wait for it."""
     init_containers: tuple[InitContainer, ...] = keyed("name", max_items=8)

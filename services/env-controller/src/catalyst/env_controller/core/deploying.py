@@ -577,7 +577,7 @@ def look_for(environment: Environment, world: World) -> Look:
     status = environment.status
     if environment.metadata.deletion_timestamp or environment.spec.hold or not (world.namespace and world.project):
         return Look()
-    running = [found for found in world.children.values() if found.ref.kind in ("Deployment", "StatefulSet")]
+    running = [found for found in world.children.values() if found.ref.kind in workload.RUNS]
     unpulled = any(component.reason == "ImagePull" for component in status.components) if status else False
     pulls = world.platform.registry is not None and any(part.is_built for part in parts(world.project, environment))
     return Look(

@@ -20,11 +20,17 @@ from catalyst.model.manifest import Manifest
 PULL_SECRET: Final = "catalyst-pull"  # noqa: S105 - a name
 KINDS: Final = frozenset({"Deployment", "Service", "PersistentVolumeClaim", "StatefulSet"})
 """What runs in an environment; everything else in it is its baseline."""
+RUNS: Final = frozenset({"Deployment", "StatefulSet"})
+"""Those of them that have pods."""
 ONCE: Final = frozenset({"PersistentVolumeClaim"})
 """Kinds that are made and never changed: Kubernetes lets nobody change them."""
 PROGRESS_SECONDS: Final = 300
 DRAIN_SECONDS: Final = 3
-"""A pod that goes serves this long until the edge has noticed."""
+"""A pod that goes serves this long, until the edge and its neighbours have noticed."""
+SETTLE_SECONDS: Final = 2
+"""A pod that is new answers this long before anybody is sent to it: firewalls learn its address about a second after
+the kubelet does, and until then its neighbours are refused.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,18 +201,33 @@ def _main(subject: Subject, part: Part, image: Image, given: Given) -> Manifest:
         container["ports"] = [
             {"containerPort": number, "protocol": protocol, **_some(name=name)} for number, protocol, name in listed
         ]
+        container["lifecycle"] = {"preStop": {"sleep": {"seconds": DRAIN_SECONDS}}}
     probes = {
         "livenessProbe": component.liveness_probe,
         "readinessProbe": component.readiness_probe,
         "startupProbe": component.startup_probe,
     }
     container |= {name: _json(probe) for name, probe in probes.items() if probe}
-    number = port(part, image)
     if has_own_probe(part, image):
-        container["readinessProbe"] = {"tcpSocket": {"port": number}, "periodSeconds": 2, "failureThreshold": 3}
-    if part.is_exposed:
-        container["lifecycle"] = {"preStop": {"sleep": {"seconds": DRAIN_SECONDS}}}
+        container["readinessProbe"] = _open_port(port(part, image))
+    elif listed and "readinessProbe" in container:
+        container["readinessProbe"] = _settled(container["readinessProbe"])
     return container
+
+
+def _open_port(number: int | None) -> Manifest:
+    """Open for SETTLE_SECONDS, looked at every second: ready early, and not taken for gone while it is merely busy."""
+    return {
+        "tcpSocket": {"port": number},
+        "periodSeconds": 1,
+        "successThreshold": SETTLE_SECONDS + 1,
+        "failureThreshold": 6,
+    }
+
+
+def _settled(probe: Manifest) -> Manifest:
+    """A declared probe as it is, but not asked before its pod is known to its neighbours."""
+    return {**probe, "initialDelaySeconds": max(probe.get("initialDelaySeconds", 0), SETTLE_SECONDS + 1)}
 
 
 def has_own_probe(part: Part, image: Image) -> bool:
