@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from histories import HOST, START, A, Author, B, asked, ready, stages
+from histories import HOST, START, A, Author, B, asked, condition, ready, stages
 
 from catalyst.cli.core.changes import changes
 from catalyst.cli.core.history import causal, moment
@@ -34,7 +34,11 @@ def test_a_snapshot_of_the_same_phase_names_what_changed() -> None:
     author.is_(Phase.READY, source=author.commit(B))
     author.is_(Phase.READY, again=1)
     author.is_(Phase.READY, stages=stages(Accepted=0.2))
-    *_, changed, again, on = timeline(author.moments())
+    author.is_(Phase.READY, conditions=(condition("Built", "True", "Reused", "All of it."),))
+    author.is_(Phase.READY, conditions=(condition("Built", "True", "Reused", "Every image."),))
+    *_, changed, again, on, reused, said = timeline(author.moments())
+    assert reused.text == "Ready: conditions.Built.reason Built → Reused"
+    assert said.text == "Ready: conditions.Built.message All of it. → Every image."
     assert changed.text == "Ready: source.commit aaaaaaa → bbbbbbb"
     assert again.text == "Ready, said again"
     assert on.text == "Ready, stages went on"

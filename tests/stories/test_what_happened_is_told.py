@@ -27,13 +27,10 @@ async def test_the_life_of_a_pull_request(stage: Stage, oncall: Bus) -> None:
     stage.project()
     await stage.accepted()
     await stage.deliver(stage.pull_request(1))
-    await stage.ready("pr-1")
-    await stage.handled()
+    await said(stage, "Provisioned", "a" * 40)
     opened = utc_now()
     await stage.deliver(stage.pull_request(1, action="synchronize", sha="b" * 40, before="a" * 40))
-    await stage.until(lambda: stage.commit("pr-1") == "b" * 40, "the push has arrived")
-    await stage.ready("pr-1")
-    await stage.handled()
+    await said(stage, "Provisioned", "b" * 40)
     pushed = utc_now()
     await stage.deliver(stage.pull_request(1, action="closed", state="closed"))
     await stage.gone("pr-1")
@@ -49,7 +46,7 @@ async def test_the_life_of_a_pull_request(stage: Stage, oncall: Bus) -> None:
     assert {line.ref for line in facts} <= caused  # each fact led to a snapshot
     assert not any(line.bad or line.clock for line in lines)
 
-    assert (await environments.show(oncall, identity, opened)).snapshot.source.commit == facts_commit(stage)
+    assert (await environments.show(oncall, identity, opened)).snapshot.source.commit == "a" * 40
     assert (await environments.show(oncall, identity, pushed)).snapshot.source.commit == "b" * 40
     assert (await environments.show(oncall, identity)).snapshot.phase == "Gone"
     with pytest.raises(NotThere, match="the oldest that can be shown"):
@@ -73,23 +70,25 @@ async def test_why_names_a_repository_that_was_not_granted(stage: Stage, oncall:
     await stage.ready("pr-1")
     stage.grant("github/somebody/else")
     await stage.until(lambda: stage.phase("pr-1") == "Failed", "it is refused")
-    await stage.handled()
-    for _ in range(100):
-        found = await environments.why(oncall, identity, utc_now())
-        if found.first:
-            break
+    await stage.until_async(lambda: is_wrong(oncall, identity, True), "why says so")
+    found = await environments.why(oncall, identity, utc_now())
     assert found.first
     assert found.first.reason == "RepositoryNotGranted"
     assert found.first.remedy == "The platform's people have to grant this repository to the team."
     stage.grant()
     await stage.ready("pr-1")
-    for _ in range(100):
-        found = await environments.why(oncall, identity, utc_now())
-        if not found.first:
-            break
-    assert found.first is None
+    await stage.until_async(lambda: is_wrong(oncall, identity, False), "why says nothing more")
 
 
-def facts_commit(stage: Stage) -> str:
-    """The head of a pull request as the stage opens it."""
-    return str(stage.pull_request(1)["pull_request"]["head"]["sha"])
+async def said(stage: Stage, phase: str, commit: str) -> None:
+    """The last snapshot says so; the resource does so a moment earlier."""
+
+    async def holds() -> bool:
+        found = await stage.said("pr-1")
+        return bool(found) and (found[-1]["phase"], found[-1]["source"].get("commit")) == (phase, commit)
+
+    await stage.until_async(holds, f"{phase} is said of {commit[:7]}")
+
+
+async def is_wrong(oncall: Bus, identity: Identity, expected: bool) -> bool:
+    return ((await environments.why(oncall, identity, utc_now())).first is not None) == expected

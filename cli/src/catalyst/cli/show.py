@@ -24,6 +24,7 @@ from catalyst.cli.documents import document
 from catalyst.cli.operations.dead import Buried, Settled
 from catalyst.cli.operations.environments import Shown
 from catalyst.events.dead import Dead
+from catalyst.model.environment import Phase
 from catalyst.model.snapshot import Snapshot
 
 PIPED: Final = 100_000
@@ -50,7 +51,7 @@ class Printer:
             (
                 _plain(one.snapshot.key),
                 Text(one.snapshot.phase, _PHASE.get(one.snapshot.phase, "yellow")),
-                _plain(one.snapshot.reason if one.snapshot.reason != one.snapshot.phase else ""),
+                _plain(_reason(one.snapshot)),
                 _plain((one.snapshot.commit or "")[:7]),
                 _plain(took((now - one.at).total_seconds())),
                 _plain(one.snapshot.url or ""),
@@ -219,7 +220,7 @@ class Printer:
         )
         for problem in one.problems:
             self._console.print(Text(_clean(problem), "red"))
-        self._console.print("all is well" if one.well else f"{len(one.problems)} problems")
+        self._console.print("all is well" if one.well else f"problems: {len(one.problems)}")
 
     # What nobody could handle
 
@@ -315,7 +316,7 @@ class Printer:
 
 def _about(snapshot: Snapshot) -> list[tuple[str, str]]:
     source, pull_request = snapshot.source, snapshot.source.pull_request
-    why = f" ({snapshot.reason})" if snapshot.reason and snapshot.reason != snapshot.phase else ""
+    why = f" ({reason})" if (reason := _reason(snapshot)) else ""
     return [
         ("environment", f"{snapshot.key}  {snapshot.type}, uid {snapshot.uid}"),
         ("phase", f"{snapshot.phase}{why}"),
@@ -328,6 +329,13 @@ def _about(snapshot: Snapshot) -> list[tuple[str, str]]:
         ("goes because", f"{snapshot.deletion.reason}: {snapshot.deletion.evidence}" if snapshot.deletion else ""),
         ("expires", _time(snapshot.expires_at) if snapshot.expires_at else ""),
     ]
+
+
+def _reason(snapshot: Snapshot) -> str:
+    """Why it is so, in one word: of what goes, why it goes."""
+    if snapshot.phase in (Phase.TERMINATING, Phase.GONE) and snapshot.deletion:
+        return snapshot.deletion.reason
+    return snapshot.reason if snapshot.reason != snapshot.phase else ""
 
 
 def _clean(text: str) -> str:

@@ -64,6 +64,8 @@ def step(before: Snapshot | None, after: Snapshot) -> str:
     found = [change for change in differ if not change.field.startswith("stages.")]
     if not found:
         return f"{after.phase}, stages went on" if differ else f"{after.phase}, said again"
+    # A sentence changes with what it is about: it is named only when nothing else is there to name.
+    found = [change for change in found if not change.field.endswith("message")] or found
     shown = ", ".join(f"{change.field} {_value(change.before)} → {_value(change.after)}" for change in found[:_MOST])
     more = f" and {len(found) - _MOST} more" if len(found) > _MOST else ""
     return f"{after.phase}: {shown}{more}"
