@@ -14,7 +14,7 @@ from catalyst.env_controller.core.recorded import EnvironmentInputs, Record, dec
 from catalyst.env_controller.core.world import World
 from catalyst.env_controller.effects import decisions
 from catalyst.env_controller.effects.decisions import WAITING, Decided, Decisions, code_version
-from catalyst.events.bus import Bus, BusSettings
+from catalyst.events.bus import Bus, BusSettings, Stored
 from catalyst.events.topology import DECISIONS
 from catalyst.events.users import OPERATOR, inbox_prefix
 from catalyst.local.nats import Nats
@@ -94,7 +94,7 @@ async def test_a_bus_that_is_away_holds_nobody_up_and_is_used_again_when_it_is_b
     await recorder.written(within=5)
     assert lost() == {"full": 50, "bus": WAITING}
     nats.start()
-    operator, found = await connected(nats, OPERATOR), []
+    operator, found = await connected(nats, OPERATOR), list[Stored]()
     async with asyncio.timeout(10):
         while not found:  # its connection is back at some time
             recorder.record(DECIDED)
