@@ -43,7 +43,7 @@ generate: python ## CRDs, schemas, AsyncAPI and reference from the models; examp
 dev: python ## a whole installation on this machine, with an example pull request (ARGS=--once ends after it)
 	@$(PY) -m catalyst.local dev $(ARGS)
 
-demo: python ## a pull request becomes a running URL, from nothing (EXAMPLE=hello|shop, or REPO=path of yours)
+demo: python ## a pull request becomes a running URL, from nothing (EXAMPLE=hello|shop|notes, or REPO=path of yours)
 	@$(PY) -m catalyst.local demo up $(if $(REPO),--repo $(REPO)) $(if $(EXAMPLE),--example $(EXAMPLE))
 
 demo-push: python ## a new commit: the next version comes without an outage

@@ -28,14 +28,15 @@ PARTS: dict[str, list[str]] = {
     "node": ["tests/e2e/test_cluster.py", "tests/e2e/test_platform.py", "tests/e2e/test_cluster_life.py"],
     "builds": ["tests/e2e/test_builder.py", "tests/e2e/test_deploying.py"],
     "story": ["tests/e2e/test_story.py"],
-    "unit": ["libs", "services"],
+    "product": ["tests/e2e/test_failures.py"],
+    "unit": ["libs", "services", "cli"],
     "faults": ["tests/faults"],
     "integration": ["tests/integration"],
     "stories": ["tests/stories"],
     "local": ["deploy"],
     "contract": ["tests/contract"],
 }
-ON_THE_NODE = ("node", "builds", "story")
+ON_THE_NODE = ("node", "builds", "story", "product")
 NO_TESTS_COLLECTED = 5
 
 

@@ -9,6 +9,7 @@ from pydantic_settings import NoDecode
 
 from catalyst.env_controller.core.platform import Platform
 from catalyst.model.fields import Cidr
+from catalyst.model.names import Identity, InvalidName, hostname
 from catalyst.service.settings import ServiceSettings
 
 
@@ -67,6 +68,14 @@ class Settings(ServiceSettings):
     def _not_everything(self) -> Self:
         if any(network.endswith("/0") for network in self.protected_networks):
             raise ValueError("CATALYST_PROTECTED_NETWORKS: a /0 would close the public web; expected smaller networks")
+        return self
+
+    @model_validator(mode="after")
+    def _room_for_hosts(self) -> Self:
+        try:
+            hostname(Identity("team", "project", "environment"), self.zone)
+        except InvalidName as error:
+            raise ValueError(f"CATALYST_ZONE: {error}, at most 189 characters long") from error
         return self
 
     @property
