@@ -513,8 +513,8 @@ _COUNTS = ("observedGeneration", "replicas", "updatedReplicas", "readyReplicas",
 
 
 def _pod(manifest: Manifest) -> Manifest:
-    """What tells how a pod is; neither its variables nor anything else of its spec, nor a program's last words, which no
-    rule looks at: a World is recorded. What the kubelet says is scrubbed.
+    """What tells how a pod is; neither its variables nor anything else of its spec, nor a program's last words, which
+    no rule looks at: a World is recorded. What the kubelet says is scrubbed.
     """
     metadata, status = manifest["metadata"], manifest.get("status", {})
     return {
