@@ -1,4 +1,9 @@
-"""One environment found among a million events: its timeline, and its state at a moment."""
+"""One environment found among a million events: its timeline, and its state at a moment.
+
+An environment's events come in bursts: somebody pushes, and a dozen things follow within a minute. That matters: the
+server reads a stream in blocks of 8 MB, so the first look at events that lie one by one in all blocks costs it every
+block, and takes a second.
+"""
 
 import asyncio
 import time

@@ -207,6 +207,9 @@ async def _missing(bus: Bus, identity: Identity, at: datetime | None) -> NotTher
     names = await known_environments(bus)
     near = nearest(str(identity), names)
     hint = f"did you mean {' or '.join(near)}?" if near else f"{len(names)} are known; `catalyst env list` names them"
+    unhandled = [one for one in dead([stored async for stored in bus.messages(DEAD, ">")]) if one.settled is None]
+    if unhandled:  # the fact that would have made it may be among them
+        hint += f". What nobody could handle may be why: `catalyst dead list` ({len(unhandled)})"
     return NotThere(f"no environment {identity}: {hint}")
 
 
