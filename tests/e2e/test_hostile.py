@@ -9,6 +9,7 @@ The build alone, and what its network reaches, is in test_builder.py.
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from collections.abc import Mapping
@@ -34,6 +35,7 @@ from catalyst.events.users import OPERATOR, inbox_prefix
 from catalyst.local import platform
 from catalyst.local.node import layout
 from catalyst.local.node.layout import Layout
+from catalyst.model import labels
 from catalyst.model.environment import Phase
 from catalyst.model.names import build_namespace
 
@@ -390,6 +392,18 @@ def test_a_forks_pod_sees_no_secret(attack: Attack) -> None:
         assert not [path for path in json.loads(text) if "/secrets/" in path]
 
 
+def test_a_forks_environment_pulls_what_forks_built_and_nothing_else(attack: Attack) -> None:
+    login = Login.of(_decoded(attack.fork.kubectl.get("secret", "catalyst-pull")["data"][".dockerconfigjson"]))
+    forks = f"{attack.team.name}/{attack.site.name}/forks/web"
+    for repository, status in ((forks, 200), (attack.own, REFUSED)):
+        (tag, *_) = attack.after[repository]
+        assert pull(repository, tag, login.token(repository)) == status
+
+
+def _decoded(text: str) -> str:
+    return base64.b64decode(text).decode()
+
+
 def test_a_forks_pod_stands_behind_the_same_walls(attack: Attack) -> None:
     beside = attack.trusted.kubectl.get("pod", pod_of(attack.trusted))["status"]["podIP"]
     targets = ("web:8080", "internet.test:80", f"{beside}:8080", layout.REGISTRY, "kubernetes.default.svc:443")
@@ -432,6 +446,39 @@ def test_an_approval_is_void_after_the_next_push(attack: Attack) -> None:
     time.sleep(3)
     assert len(attack.builds[1].get("jobs")["items"]) == before, "and nothing is built"
     assert attack.fork.visitor().get().status_code == 200, "what was approved goes on serving"
+
+
+def test_another_teams_repository_cannot_be_named(attack: Attack) -> None:
+    """Whoever may write an Environment says where its fork lies. Read is the Project's repository, and no other."""
+    theirs = attack.neighbours.theirs
+    fork = {"number": 99, "fork": True, "headRepository": theirs.site.repository}
+    home = attack.product.kubectl.within(f"{attack.team.name}--{attack.site.name}")
+    before = _tokens_for(attack.product, theirs.site.repository)
+    project = {"team": attack.team.name, "name": attack.site.name}
+    environment = {
+        "apiVersion": labels.API_VERSION,
+        "kind": "Environment",
+        "metadata": {"name": "stolen", "namespace": home.namespace},
+        "spec": {"projectRef": project, "source": {"commit": theirs.head, "pullRequest": fork}},
+    }
+    home.apply(environment)
+    try:
+
+        def reasons() -> set[str]:
+            conditions = home.get("environments.catalyst.dev", "stolen").get("status", {}).get("conditions", [])
+            return {each["reason"] for each in conditions} & {"CommitNotFound"}
+
+        until(reasons, "its commit is not in the Project's repository", 60)
+        assert _tokens_for(attack.product, theirs.site.repository) == before
+    finally:
+        home.run("delete", "environments.catalyst.dev", "stolen", "--wait=false")
+
+
+def _tokens_for(product: Product, repository: str) -> int:
+    """How many the forge minted for it alone."""
+    found = product.github.state.repository(repository)
+    assert found
+    return sum(each.repositories == frozenset({found.id}) for each in product.github.signins.minted)
 
 
 # The search. Last, so that it sees what the tests above have done.
