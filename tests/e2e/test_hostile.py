@@ -169,7 +169,7 @@ def _plant(at: Attack) -> None:
             *(_sings(at, where, each["name"]) for each in secrets if each["namespace"] == where)
         )
     for where in (at.team.name, f"{at.team.name}--{at.site.name}", at.neighbours.theirs.site.team):
-        until(lambda where=where: at.product.sight.get(f"/api/v1/namespaces/{where}"), f"namespace {where}", 30)  # type: ignore[misc]
+        _made(at, where)
         at.product.kubectl.within(where).apply(_sings(at, where, "shared"))
     theirs = at.neighbours.theirs.site
     for repository in (
@@ -183,6 +183,10 @@ def _plant(at: Attack) -> None:
         at.owner.push(repository, "canary", at.canaries.new(f"repository {repository}"))
     at.product.github.commit(theirs.repository, "main", {"canary.txt": at.canaries.new(f"git {theirs.repository}")})
     at.collect()
+
+
+def _made(at: Attack, namespace: str) -> None:
+    until(lambda: at.product.sight.get(f"/api/v1/namespaces/{namespace}"), f"namespace {namespace}", 60)
 
 
 def _sings(at: Attack, where: str, name: str) -> dict[str, Any]:
@@ -232,7 +236,7 @@ def _as_trusted(at: Attack) -> None:
     change = files("web", _targets(at))
     at.trusted = at.site.pull_request(change, branch=BRANCH, title=TITLE)
     trusted, _ = at.builds
-    until(lambda: at.product.sight.get(f"/api/v1/namespaces/{at.trusted.namespace}"), "its namespace", 60)
+    _made(at, at.trusted.namespace)
     at.trusted.kubectl.apply(_sings(at, at.trusted.namespace, "app"))
     at.loot = _whole(at, trusted)
     at.login = Login.of(at.loot["file"]["/kaniko/.docker/config.json"])
@@ -285,7 +289,7 @@ def _as_fork(at: Attack) -> None:
 
 
 def test_a_trusted_build_sees_its_own_push_token_and_no_other_secret(attack: Attack) -> None:
-    assert {claims(found)["sub"] for found in tokens(attack.loot.text)} == {f"build:{_job(attack)}"}
+    assert (attack.login.user, _job(attack).partition("/")[0]) == ("build", attack.builds[0].namespace)
     assert attack.canaries.heard(attack.loot.text) == {_push_secret(attack)}
 
 
@@ -416,8 +420,8 @@ def test_a_forks_pod_stands_behind_the_same_walls(attack: Attack) -> None:
 def test_text_of_a_hostile_author_is_told_as_text(attack: Attack) -> None:
     """A branch, a title and 70 KB of log that call people, load images and close folds; with the token in between."""
     noise = "\n".join([NOISE] * (70_000 // len(NOISE)))
-    steal = "cat /kaniko/.docker/config.json; base64 -w0 /kaniko/.docker/config.json; cat /noise"
-    broken = f"FROM python:3-slim\nCOPY noise /noise\nRUN cat /noise; {steal} | tail -c 2000; {steal}; false\n"
+    steal = "cat /kaniko/.docker/config.json; base64 -w0 /kaniko/.docker/config.json"
+    broken = f"FROM python:3-slim\nCOPY noise /noise\nRUN cat /noise; {steal}; echo; tail -c 2000 /noise; false\n"
     attack.trusted.push({"web/Dockerfile": broken, "web/noise": noise})
     attack.trusted.until(Phase.DEGRADED)
     attack.collect()
@@ -563,9 +567,10 @@ def test_no_secret_is_at_the_forge(attack: Attack) -> None:
     said = []
     for repository in attack.product.github.state.repositories.values():
         said += [comment.body for each in repository.pulls.values() for comment in each.comments.values()]
-        said += [repr((d.payload, d.description, d.statuses)) for d in repository.deployments.values()]
+        for each in repository.deployments.values():
+            said += [repr((each.payload, each.description, [(s.description, s.log_url) for s in each.statuses]))]
         said += [repr(check.output) for check in repository.checks.values()]
-    assert len(said) > 10
+    assert len(said) > 5
     assert attack.canaries.heard("\n".join(said)) == set()
     assert not [found for text in said for found in tokens(text)]
 

@@ -108,7 +108,8 @@ def _secret_in(text: str) -> str:
     if not text.lstrip().startswith("{"):
         return text
     (login,) = json.loads(text)["auths"].values()
-    return base64.b64decode(login["auth"]).decode().rpartition(":")[2].rpartition(".")[2]
+    whole = login["password"] if "password" in login else base64.b64decode(login["auth"]).decode()
+    return str(whole.rpartition(":")[2].rpartition(".")[2])
 
 
 def tokens(text: str) -> set[str]:

@@ -40,8 +40,10 @@ class Login:
     @classmethod
     def of(cls, config: str) -> Login:
         """The one for this registry in a docker `config.json`."""
-        auth = base64.b64decode(json.loads(config)["auths"][layout.REGISTRY]["auth"]).decode()
-        user, _, password = auth.rpartition(":")
+        entry = json.loads(config)["auths"][layout.REGISTRY]
+        if "auth" not in entry:
+            return cls(entry["username"], entry["password"])
+        user, _, password = base64.b64decode(entry["auth"]).decode().rpartition(":")
         return cls(user, password)
 
     def asks(self, *scopes: str) -> httpx.Response:
