@@ -154,8 +154,9 @@ def _prepared(product: Product, neighbours: Neighbours) -> Attack:
         ]
     }
     harmless = {f"{folder}/Dockerfile": 'FROM python:3-slim\nCMD ["sleep", "infinity"]\n' for folder in ("web", "api")}
-    site = team.site("shop", harmless, spec, private=False)
+    site = team.site("shop", harmless, spec)
     product.github.collaborator(site.repository, WRITER, "write")
+    product.github.collaborator(site.repository, NOBODY, "read")
     return Attack(product, neighbours, team, site, Owner(Path(product.state.kubeconfig).parent / "realm"))
 
 
@@ -210,7 +211,8 @@ def _targets(at: Attack) -> dict[str, Any]:
         (f"{theirs.team}/site/cache/development", "canary"),
         (f"{theirs.team}/site/forks/web", "canary"),
     ]
-    git = f"{at.product.github.git_url}/{theirs.repository}.git/info/refs?service=git-upload-pack"
+    repositories = [f"{at.product.github.git_url}/{each.repository}.git" for each in (theirs, at.site)]
+    api = f"{at.product.github.url}/repos/{theirs.repository}"
     return {
         "registry": layout.REGISTRY,
         "realm": layout.REALM_URL,
@@ -227,7 +229,11 @@ def _targets(at: Attack) -> dict[str, Any]:
             ("library/python", "3-slim"),
         ],
         "knock": [f"{layout.METADATA}:80", f"{layout.ADDRESS}:{layout.API_PORT}", "internet.test:80"],
-        "get": [git, f"{at.product.github.url}/repos/{theirs.repository}", f"http://{layout.METADATA}/"],
+        "get": [
+            *(f"{each}/info/refs?service=git-upload-pack" for each in repositories),
+            api,
+            f"http://{layout.METADATA}/",
+        ],
     }
 
 
@@ -269,7 +275,9 @@ def _use(at: Attack) -> None:
 
 
 def _as_fork(at: Attack) -> None:
-    """Somebody's, who may not write; approved by somebody who may."""
+    """Somebody's, who may not write; approved by somebody who may. The App is not installed at the fork, and need not
+    be: what is built is in the repository that the pull request is for.
+    """
     github = at.product.github
     github.fork(at.site.repository, NOBODY)
     github.commit(f"{NOBODY}/{at.site.name}", "change", files("web", _targets(at)), author=NOBODY)
@@ -321,8 +329,8 @@ def test_its_network_ends_at_registry_forge_and_public_web(attack: Attack) -> No
     for loot in (attack.loot, attack.forks_loot):
         assert {target for target, how in loot["knock"].items() if how == "open"} == {"internet.test:80"}
         asked = list(loot["get"].values())
-        assert asked[:2] == [401, 404], "another's repository is asked for a sign-in, or is not even there"
-        assert isinstance(asked[2], str), "the metadata service does not answer"
+        assert asked[:3] == [401, 401, 404], "a private repository wants a sign-in, its own, too, or is not even there"
+        assert isinstance(asked[3], str), "the metadata service does not answer"
         assert loot["end"]["logins"] == (1 if loot is attack.loot else 0)
     assert attack.loot["end"]["told from outside"] is True
 
