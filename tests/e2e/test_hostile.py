@@ -119,8 +119,7 @@ class Attack:
         pods = builds.get("pods", selector, "--sort-by=.metadata.creationTimestamp")["items"]
         statuses = pods[-1].get("status", {}) if pods else {}
         listed = [*statuses.get("initContainerStatuses", ()), *statuses.get("containerStatuses", ())]
-        kaniko = next((each for each in listed if each["name"] == "kaniko"), {"state": {"waiting": {}}})
-        if "waiting" in kaniko["state"]:
+        if not any(each["name"] == "kaniko" and "waiting" not in each["state"] for each in listed):
             return ""
         return builds.run("logs", pods[-1]["metadata"]["name"], "--container=kaniko")
 
@@ -562,7 +561,7 @@ async def _messages(product: Product) -> list[Message]:
         for stream in await bus.streams_info():
             for sequence in range(stream.state.first_seq, stream.state.last_seq + 1):
                 try:
-                    message = await bus.get_msg(stream.config.name, sequence)
+                    message = await bus.get_msg(str(stream.config.name), sequence)
                 except NotFoundError:  # another of its subject took its place
                     continue
                 found.append(Message(message.subject or "", message.headers or {}, message.data or b""))

@@ -107,8 +107,9 @@ def test_a_pod_reaches_what_is_its_own_and_nothing_else(
     assert found == doors.open | own - {f"{address_of(mine)}:8080"}  # (`web` is a server of its own there)
     # … and one that no policy is for (it has the node's own network) gets in behind those walls, too.
     with product.kubectl.new_namespace("privileged") as beyond:
-        host = {"hostNetwork": True, "hostUsers": True, "dnsPolicy": "ClusterFirstWithHostNet"}
-        beyond.apply(pod("knocks", IMAGE, "python3", "-c", KNOCK, *doors.walled, **host))
+        knocks = pod("knocks", IMAGE, "python3", "-c", KNOCK, *doors.walled, hostNetwork=True, hostUsers=True)
+        knocks["spec"]["dnsPolicy"] = "ClusterFirstWithHostNet"
+        beyond.apply(knocks)
         assert opened_in(beyond.finished("knocks")) == doors.walled
 
 
@@ -159,28 +160,31 @@ def test_a_pull_secret_is_good_for_the_images_of_its_own_project(
 ) -> None:
     for mine, other in ((neighbours.mine, neighbours.theirs), (neighbours.theirs, neighbours.mine)):
         login = login_of(mine)
-        own, foreign = images[mine.namespace].split("@"), images[other.namespace].split("@")
-        assert pull(*own, login.token(own[0])) == 200
+        own, _, digest = images[mine.namespace].partition("@")
+        foreign, _, foreign_digest = images[other.namespace].partition("@")
+        assert pull(own, digest, login.token(own)) == 200
         # Alone, the realm does not even know it there; asked for both, it grants its own and leaves the other out.
-        assert login.asks(f"repository:{foreign[0]}:pull").status_code == 401
-        for beside in (foreign[0], f"{mine.site.team}/blog/web", f"{mine.site.team}/site/cache/development"):
-            answer = login.asks(f"repository:{own[0]}:pull,push,delete", f"repository:{beside}:pull").json()
-            assert answer["scope"] == f"repository:{own[0]}:pull"
-            assert pull(*own, answer["token"]) == 200
-            assert pull(beside, foreign[1], answer["token"]) == 401
+        assert login.asks(f"repository:{foreign}:pull").status_code == 401
+        for beside in (foreign, f"{mine.site.team}/blog/web", f"{mine.site.team}/site/cache/development"):
+            answer = login.asks(f"repository:{own}:pull,push,delete", f"repository:{beside}:pull").json()
+            assert answer["scope"] == f"repository:{own}:pull"
+            assert pull(own, digest, answer["token"]) == 200
+            assert pull(beside, foreign_digest, answer["token"]) == 401
         # Whoever may gets it.
         folder = Path(product.state.kubeconfig).parent / "realm"
-        assert pull(*foreign, Owner(folder).token(("repository", foreign[0], "pull"))) == 200
+        assert pull(foreign, foreign_digest, Owner(folder).token(("repository", foreign, "pull"))) == 200
 
 
 def test_an_image_that_lies_on_the_node_is_nobody_elses(neighbours: Neighbours, images: Mapping[str, str]) -> None:
     """Nothing is pulled for it, so no registry is asked: the kubelet must know whose login the image came with."""
     mine, theirs = neighbours.mine, neighbours.theirs
-    with_login = {"imagePullSecrets": [{"name": "catalyst-pull"}]}
+    login = [{"name": "catalyst-pull"}]
     for name, owner in (("own", mine), ("foreign", theirs)):
         image = f"{layout.REGISTRY}/{images[owner.namespace]}"
         quick = {"imagePullPolicy": "IfNotPresent"}
-        mine.kubectl.apply(pod(name, image, "python3", "-c", "print('it runs')", container=quick, **with_login))
+        mine.kubectl.apply(
+            pod(name, image, "python3", "-c", "print('it runs')", container=quick, imagePullSecrets=login)
+        )
     try:
         assert mine.kubectl.finished("own") == "it runs\n"
 

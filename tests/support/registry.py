@@ -116,8 +116,8 @@ def push(repository: str, tag: str, content: str, token: str) -> int:
             return put.status_code
         described.append({"mediaType": f"{_KIND}.{kind}", "digest": _digest(blob), "size": len(blob)})
     manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": described[0], "layers": described[1:]}
-    path, kind = f"{repository}/manifests/{tag}", {"content-type": MANIFEST}
-    return _asked("PUT", path, token, content=json.dumps(manifest).encode(), headers=kind).status_code
+    path, content_type = f"{repository}/manifests/{tag}", {"content-type": MANIFEST}
+    return _asked("PUT", path, token, content=json.dumps(manifest).encode(), headers=content_type).status_code
 
 
 def pull(repository: str, reference: str, token: str) -> int:
