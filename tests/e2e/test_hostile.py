@@ -366,7 +366,7 @@ def test_a_fork_sees_no_token_at_all(attack: Attack) -> None:
 def test_a_trusted_build_changed_its_own_place_only(attack: Attack) -> None:
     shop = f"{attack.team.name}/{attack.site.name}"
     own = {f"{shop}/web", f"{shop}/cache/development"}
-    assert _changed(attack.before, attack.between) - {f"{shop}/api"} == own
+    assert _written(attack.before, attack.between) - {f"{shop}/api"} == own
     # The component beside it was built by its own build: what was there is as it was.
     assert attack.between[f"{shop}/api"]["canary"] == attack.before[f"{shop}/api"]["canary"]
     assert len(attack.between[f"{shop}/api"]) == 2
@@ -374,18 +374,20 @@ def test_a_trusted_build_changed_its_own_place_only(attack: Attack) -> None:
 
 def test_a_fork_wrote_nothing_outside_forks(attack: Attack) -> None:
     shop = f"{attack.team.name}/{attack.site.name}"
-    assert _changed(attack.between, attack.after) == {f"{shop}/forks/web", f"{shop}/forks/api"}
+    assert _written(attack.between, attack.after) == {f"{shop}/forks/web", f"{shop}/forks/api"}
+    assert attack.after[attack.own] == attack.between[attack.own]
 
 
 def test_the_neighbours_tags_are_what_they_were(attack: Attack) -> None:
-    shop = f"{attack.team.name}/{attack.site.name}/"
-    beside = [name for name in attack.before if not name.startswith(shop)]
-    assert {each.site.team for each in attack.neighbours.all} <= {name.partition("/")[0] for name in beside}
-    assert {name: attack.after.get(name) for name in beside} == {name: attack.before[name] for name in beside}
+    shop, teams = f"{attack.team.name}/{attack.site.name}/", {each.site.team for each in attack.neighbours.all}
+    theirs = [n for n in attack.before if n.partition("/")[0] in teams and not n.startswith(shop)]
+    assert {name.partition("/")[0] for name in theirs} == teams
+    assert {name: attack.after.get(name) for name in theirs} == {name: attack.before[name] for name in theirs}
 
 
-def _changed(old: Mapping[str, Mapping[str, str]], new: Mapping[str, Mapping[str, str]]) -> set[str]:
-    return {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
+def _written(old: Mapping[str, Mapping[str, str]], new: Mapping[str, Mapping[str, str]]) -> set[str]:
+    """Repositories with a tag that is new or leads elsewhere. (What others had, builder may remove meanwhile.)"""
+    return {name for name, tags in new.items() if tags.items() - old.get(name, {}).items()}
 
 
 # While it runs
