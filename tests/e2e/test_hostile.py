@@ -561,7 +561,7 @@ async def _messages(product: Product) -> list[Message]:
     try:
         bus = client.jetstream()
         for stream in await bus.streams_info():
-            for sequence in range(stream.state.first_seq, stream.state.last_seq + 1):
+            for sequence in range(max(1, stream.state.first_seq), stream.state.last_seq + 1):
                 try:
                     message = await bus.get_msg(str(stream.config.name), sequence)
                 except NotFoundError:  # another of its subject took its place
