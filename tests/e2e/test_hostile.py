@@ -161,13 +161,11 @@ def _prepared(product: Product, neighbours: Neighbours) -> Attack:
 
 def _plant(at: Attack) -> None:
     """A canary of its own in every Secret, and in the repositories and caches beside."""
-    found = at.product.sight.get("/api/v1/secrets")
-    assert found
-    secrets = [each["metadata"] for each in found["items"]]
-    for where in sorted({each["namespace"] for each in secrets}):
-        at.product.kubectl.within(where).apply(
-            *(_sings(at, where, each["name"]) for each in secrets if each["namespace"] == where)
-        )
+    namespaces = at.product.kubectl.get("namespaces")["items"]
+    for where in (each["metadata"]["name"] for each in namespaces if each["status"]["phase"] == "Active"):
+        there = at.product.kubectl.within(where)
+        found = there.get("secrets")["items"]
+        there.apply(*(_sings(at, where, each["metadata"]["name"], each["type"]) for each in found))
     for where in (at.team.name, f"{at.team.name}--{at.site.name}", at.neighbours.theirs.site.team):
         _made(at, where)
         at.product.kubectl.within(where).apply(_sings(at, where, "shared"))
@@ -189,11 +187,11 @@ def _made(at: Attack, namespace: str) -> None:
     until(lambda: at.product.sight.get(f"/api/v1/namespaces/{namespace}"), f"namespace {namespace}", 60)
 
 
-def _sings(at: Attack, where: str, name: str) -> dict[str, Any]:
-    """One more key in a Secret."""
+def _sings(at: Attack, where: str, name: str, kind: str = "Opaque") -> dict[str, Any]:
+    """One more key in a Secret, which is made when it is not there."""
     value = at.canaries.new(f"Secret {where}/{name}: canary")
     metadata = {"name": name, "namespace": where}
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"canary": value}}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": kind, "stringData": {"canary": value}}
 
 
 def _targets(at: Attack) -> dict[str, Any]:
