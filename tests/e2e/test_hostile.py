@@ -164,8 +164,8 @@ def _plant(at: Attack) -> None:
     namespaces = at.product.kubectl.get("namespaces")["items"]
     for where in (each["metadata"]["name"] for each in namespaces if each["status"]["phase"] == "Active"):
         there = at.product.kubectl.within(where)
-        found = there.get("secrets")["items"]
-        there.apply(*(_sings(at, where, each["metadata"]["name"], each["type"]) for each in found))
+        if found := there.get("secrets")["items"]:
+            there.apply(*(_sings(at, where, each["metadata"]["name"], each["type"]) for each in found))
     for where in (at.team.name, f"{at.team.name}--{at.site.name}", at.neighbours.theirs.site.team):
         _made(at, where)
         at.product.kubectl.within(where).apply(_sings(at, where, "shared"))
