@@ -245,6 +245,7 @@ def _as_trusted(at: Attack) -> None:
     at.login = Login.of(at.loot["file"]["/kaniko/.docker/config.json"])
     _use(at)
     at.trusted.until(Phase.READY)
+    at.loot = Loot.of(at.log_of(trusted))
 
 
 def _whole(at: Attack, builds: Kubectl) -> Loot:
@@ -280,12 +281,12 @@ def _as_fork(at: Attack) -> None:
     github.commit(f"{NOBODY}/{at.site.name}", "change", files("web", _targets(at)), author=NOBODY)
     at.fork = at.site.pull_request_of(f"{NOBODY}:change", author=NOBODY)
     at.fork.until(Phase.WAITING, within=60)
-    at.fork.says("/catalyst approve", author=NOBODY)
+    at.fork.says(f"/catalyst approve {at.fork.head[:12]}", author=NOBODY)
     github.drained()
     time.sleep(3)
     assert at.fork.until(Phase.WAITING, within=1)
     assert at.product.sight.get(f"/api/v1/namespaces/{at.fork.namespace}") is None
-    at.fork.says("/catalyst approve", author=WRITER)
+    at.fork.says(f"/catalyst approve {at.fork.head[:12]}", author=WRITER)
     at.forks_loot = _whole(at, at.builds[1])
     at.fork.until(Phase.READY)
 
@@ -444,6 +445,7 @@ def test_text_of_a_hostile_author_is_told_as_text(attack: Attack) -> None:
 
 def test_an_approval_is_void_after_the_next_push(attack: Attack) -> None:
     repository = f"{NOBODY}/{attack.site.name}"
+    before = len(attack.builds[1].get("jobs")["items"])
     attack.product.github.commit(repository, "change", {"web/more": "something else"}, author=NOBODY)
 
     def held() -> bool:
@@ -452,7 +454,6 @@ def test_an_approval_is_void_after_the_next_push(attack: Attack) -> None:
         is_it = found is not None and found.spec.source.commit == attack.fork.head
         return is_it and approved is not None and (approved.status, approved.reason) == ("False", "Fork")
 
-    before = len(attack.builds[1].get("jobs")["items"])
     until(held, "the new commit waits", 30)
     time.sleep(3)
     assert len(attack.builds[1].get("jobs")["items"]) == before, "and nothing is built"

@@ -53,8 +53,8 @@ class Canaries:
         """Every value of a Kubernetes Secret; certificates and the like are public."""
         metadata = found["metadata"]
         for key, encoded in (found.get("data") or {}).items():
-            value = _secret_in(base64.b64decode(encoded).decode())
-            if key not in PUBLIC and len(value) >= SHORTEST:
+            value = "" if key in PUBLIC else _secret_in(base64.b64decode(encoded).decode())
+            if len(value) >= SHORTEST:
                 self.add(f"Secret {metadata['namespace']}/{metadata['name']}: {key}", value)
 
     def heard(self, text: str | bytes) -> set[str]:

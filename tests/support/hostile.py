@@ -39,7 +39,7 @@ def loot(kind, name, what):
 def read(path):
     try:
         with open(path, "rb") as file:
-            return file.read(100_000).decode("latin-1")
+            return file.read(10_000).decode("latin-1")
     except OSError as error:
         return None
 
@@ -202,9 +202,9 @@ class Loot:
 
     @classmethod
     def of(cls, log: str) -> Loot:
-        """From the log of its build."""
-        lines = (line.partition(MARK)[2] for line in log.splitlines() if MARK in line)
-        return cls(tuple(json.loads(line) for line in lines if line.startswith("{")))
+        """From the log of its build, whose last line may not be whole yet."""
+        whole = log[: log.rfind("\n") + 1].split("\n")
+        return cls(tuple(json.loads(line.removeprefix(MARK)) for line in whole if line.startswith(MARK)))
 
     def __getitem__(self, kind: str) -> dict[str, Any]:
         return {each["name"]: each["what"] for each in self.found if each["kind"] == kind}
