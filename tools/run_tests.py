@@ -28,7 +28,7 @@ PARTS: dict[str, list[str]] = {
     "node": ["tests/e2e/test_cluster.py", "tests/e2e/test_platform.py", "tests/e2e/test_cluster_life.py"],
     "builds": ["tests/e2e/test_builder.py", "tests/e2e/test_deploying.py"],
     "story": ["tests/e2e/test_story.py"],
-    "product": ["tests/e2e/test_failures.py"],
+    "product": ["tests/e2e/test_failures.py", "tests/e2e/test_walls.py", "tests/e2e/test_hostile.py"],
     "unit": ["libs", "services", "cli"],
     "faults": ["tests/faults"],
     "integration": ["tests/integration"],
