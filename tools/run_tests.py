@@ -28,6 +28,7 @@ PARTS: dict[str, list[str]] = {
     "node": ["tests/e2e/test_cluster.py", "tests/e2e/test_platform.py", "tests/e2e/test_cluster_life.py"],
     "builds": ["tests/e2e/test_builder.py", "tests/e2e/test_deploying.py"],
     "story": ["tests/e2e/test_story.py"],
+    "product": ["tests/e2e/test_disturbances.py", "tests/e2e/test_kills.py"],
     "unit": ["libs", "services"],
     "faults": ["tests/faults"],
     "integration": ["tests/integration"],
@@ -35,7 +36,7 @@ PARTS: dict[str, list[str]] = {
     "local": ["deploy"],
     "contract": ["tests/contract"],
 }
-ON_THE_NODE = ("node", "builds", "story")
+ON_THE_NODE = ("node", "builds", "story", "product")
 NO_TESTS_COLLECTED = 5
 
 

@@ -1,0 +1,256 @@
+"""What people and clouds do at the wrong moment: the pull request ends as it was left, and nothing dangles.
+
+Nothing of ours is killed here (test_kills.py does that). GitHub and Cloudflare are the doubles; faults strike only the
+test's own repository where they can.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from anyio.from_thread import start_blocking_portal
+from doubles.cloudflare import CloudflareDouble
+from product import Product, Pull, Site, another_hello, example, until
+
+from catalyst.local.node import layout
+from catalyst.local.node.services import SERVICES
+from catalyst.model import labels
+from catalyst.model.environment import Environment, Phase
+from catalyst.model.names import build_namespace, hostname
+
+CLOUDFLARE = 8903
+"""Port of the double on the node's address."""
+SWEEP = "1"
+"""Seconds between two rounds of webhook-ingest's sweep, where a test wants many."""
+ROUNDS = 4
+"""Of the sweep, each of which hears nothing good."""
+QUICK = 0.02
+"""Seconds between two looks where a moment must not be missed."""
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def site(product: Product) -> Site:
+    for service in SERVICES:
+        product.available(service)
+    return product.team().site("hello", example("hello"))
+
+
+def opened(site: Site) -> Pull:
+    number = next(_numbers)
+    return site.pull_request(another_hello(f"pull {number}"), branch=f"pull-{number}")
+
+
+def phase(pull: Pull) -> Phase | None:
+    found = pull.environment()
+    return found.status.phase if found and found.status else None
+
+
+def builds(pull: Pull) -> list[str]:
+    """Jobs of this pull request that are there."""
+    namespace = build_namespace(pull.site.team, pull.site.name, trusted=True)
+    selector = f"{labels.ENVIRONMENT}={pull.identity.environment}"
+    found = pull.site.product.sight.get(f"/apis/batch/v1/namespaces/{namespace}/jobs", labelSelector=selector)
+    return [job["metadata"]["name"] for job in (found or {"items": []})["items"] if job["status"].get("active")]
+
+
+def lives(pull: Pull) -> Environment:
+    """The Environment, which somebody still wants."""
+    found = pull.environment()
+    assert found is not None
+    assert (found.spec.deletion, found.metadata.deletion_timestamp) == (None, None)
+    return found
+
+
+def test_closed_during_a_build(site: Site) -> None:
+    pull = opened(site)
+    until(lambda: builds(pull), "a build runs", every=QUICK)
+    pull.close()
+    pull.until_over()
+    assert "the pull request was closed" in pull.comment()
+
+
+def test_pushed_during_a_deploy(site: Site) -> None:
+    """The first commit never serves, or not for long; nobody is told that it is ready after the second one."""
+    pull = opened(site)
+    until(lambda: phase(pull) == Phase.DEPLOYING, "it is deployed", every=QUICK)
+    uid, first = lives(pull).metadata.uid, pull.head
+    pull.push(another_hello("pushed during a deploy"))
+    visitor = pull.until_served()
+    assert lives(pull).metadata.uid == uid
+    assert first[:12] not in pull.comment()
+    pull.close()
+    pull.until_over(visitor)
+
+
+def test_reopened_during_teardown(site: Site) -> None:
+    """The one that goes goes whole; another one comes, under the same name and host."""
+    pull = opened(site)
+    before = pull.until_served()
+    uid = lives(pull).metadata.uid
+    pull.close()
+    until(lambda: phase(pull) == Phase.TERMINATING, "it goes", every=QUICK)
+    pull.reopen()
+    visitor = pull.until_served()
+    assert lives(pull).metadata.uid != uid
+    assert visitor.host == before.host
+    pull.close()
+    pull.until_over(visitor)
+
+
+def test_webhooks_that_were_lost_are_found(product: Product, site: Site) -> None:
+    """With webhook-ingest down the forge records what failed; of others it never knew. Openings and a closing."""
+    github, ingest = product.github, "deployment/webhook-ingest"
+    closed = opened(site)
+    closed.until_served()
+    product.system.run("scale", ingest, "--replicas=0")
+    try:
+        product.system.run("wait", "pod", "--selector=app.kubernetes.io/name=webhook-ingest", "--for=delete")
+        mark = set(github.webhooks.attempts)
+        failed = opened(site)
+        github.drained()
+        new = [attempt for id_, attempt in sorted(github.webhooks.attempts.items()) if id_ not in mark]
+        assert {(attempt.webhook.event, attempt.delivered) for attempt in new} >= {("pull_request", False)}
+        gone = len(github.webhooks.vanished)
+        github.lose_webhooks(3, recorded=False)
+        unknown = opened(site)
+        closed.close()
+        lost = [webhook.event for webhook in github.webhooks.vanished[gone:]]
+        assert lost == ["push", "pull_request", "pull_request"]
+        assert (failed.environment(), unknown.environment()) == (None, None)
+        assert lives(closed)
+    finally:
+        product.system.run("scale", ingest, "--replicas=1")
+        product.available("webhook-ingest")
+    closed.until_over()
+    for pull in (failed, unknown):
+        pull.until_served()
+        pull.close()
+        pull.until_over()
+
+
+def test_the_comments_of_the_forge_are_away(product: Product, site: Site) -> None:
+    """The environment does not wait for them. (Away for a whole minute: tests/integration/test_notifier.py.)"""
+    fault = product.github.fail(rf"/repos/{site.repository}/issues/(\d+/)?comments", times=10**6, status=503)
+    try:
+        pull = opened(site)
+        pull.until(Phase.READY)
+        assert pull.head[:7] in until(lambda: pull.visitor().looks()[1], "the URL answers")
+        assert pull.comments() == []
+        assert fault.times < 10**6, "nobody asked for the comments"
+    finally:
+        fault.times = 0
+    visitor = pull.until_served(within=10)
+    pull.close()
+    pull.until_over(visitor)
+
+
+def test_a_forge_that_errs_or_lists_nothing_deletes_nothing(product: Product, site: Site) -> None:
+    """While the sweep asks again and again. What the forge itself calls closed goes, by the same sweep."""
+    github = product.github
+    pull = opened(site)
+    visitor = pull.until_served()
+    uid = lives(pull).metadata.uid
+    with product.changed("webhook-ingest", CATALYST_SWEEP_SECONDS=SWEEP):
+        for answer in ({"status": 500}, {"status": None}, {"status": 200, "body": []}):
+            fault = github.fail(f"GET /repos/{site.repository}/pulls", times=2 * ROUNDS, **answer)  # type: ignore[arg-type]
+            until(lambda fault=fault: fault.times <= 0, f"{ROUNDS} rounds heard {answer}", 60)
+            assert lives(pull).metadata.uid == uid
+        nothing = {"total_count": 0, "repositories": []}
+        fault = github.fail("GET /installation/repositories", times=ROUNDS, status=200, body=nothing)
+        until(lambda: fault.times <= 0, "no repository is listed", 60)
+        assert lives(pull).metadata.uid == uid
+        assert pull.head[:7] in visitor.looks()[1]
+        github.lose_webhooks(recorded=False)
+        pull.close()
+        pull.until_over(visitor)
+
+
+def test_cloudflare_errs_during_deletion(product: Product, site: Site) -> None:
+    """The finalizer is held, and says for what; it is tried again; then nothing dangles."""
+    with _cloudflare(product) as cloud:
+        pull = opened(site)
+        visitor = pull.until_served()
+        host = hostname(pull.identity, cloud.state.zone_name)
+        assert host in {record["name"] for record in cloud.state.records.values()}
+
+        cloud.fail(500, method="DELETE", path=r"/dns_records/", times=10**6)
+        pull.close()
+        until(lambda: _awaited(pull) == f"route {host}", "only the route is awaited", 60, lambda: _awaited(pull))
+        asked = _deletions(cloud)
+        until(lambda: _deletions(cloud) >= asked + 2, "it is tried again", 60)
+        found = pull.environment()
+        assert found is not None
+        assert labels.FINALIZER in found.metadata.finalizers
+        space = product.sight.get(f"/api/v1/namespaces/{pull.namespace}")
+        assert space is not None
+        assert space["status"]["phase"] == "Active"
+        assert "being removed" in pull.comment()
+
+        cloud.heal()
+        pull.until_over(visitor)
+        assert host not in {record["name"] for record in cloud.state.records.values()}
+
+
+def _awaited(pull: Pull) -> str:
+    """What the condition says that teardown waits for."""
+    found = pull.environment()
+    condition = found.status.condition("Terminating") if found and found.status else None
+    if condition is None or condition.reason != "AwaitingAnswers":
+        return ""
+    return condition.message.partition(": ")[2].partition(". Asked")[0]
+
+
+def _deletions(cloud: CloudflareDouble) -> int:
+    return sum(request.startswith("DELETE ") for request in cloud.requests)
+
+
+@contextmanager
+def _cloudflare(product: Product) -> Iterator[CloudflareDouble]:
+    """dns-proxy keeps a record for each host at a double on the node; the edge stays as it is."""
+    name = "cloudflare-double"
+    cidr = {"ipBlock": {"cidr": f"{layout.ADDRESS}/32"}}
+    way = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": name, "namespace": product.system.namespace},
+        "spec": {
+            "podSelector": {"matchLabels": {"app.kubernetes.io/name": "dns-proxy"}},
+            "policyTypes": ["Egress"],
+            "egress": [{"to": [cidr], "ports": [{"port": CLOUDFLARE}]}],
+        },
+    }
+    double = CloudflareDouble(host=layout.ADDRESS, port=CLOUDFLARE)
+    double.state.zone_name = "catalyst.localhost"
+    double.state.create_tunnel({"name": "catalyst-disturbed", "config_src": "cloudflare"})
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": product.system.namespace},
+        "stringData": {"token": double.token},
+    }
+    product.system.apply(way, secret)
+    pod = {
+        "volumes": [{"name": name, "secret": {"secretName": name, "defaultMode": 0o440}}],
+        "containers": [{"volumeMounts": [{"name": name, "mountPath": "/etc/catalyst/cloudflare", "readOnly": True}]}],
+    }
+    settings = {
+        "CATALYST_CLOUDFLARE_TOKEN_FILE": "/etc/catalyst/cloudflare/token",
+        "CATALYST_CLOUDFLARE_ACCOUNT": double.state.account,
+        "CATALYST_CLOUDFLARE_ZONE": double.state.zone,
+        "CATALYST_CLOUDFLARE_URL": double.url,
+        "CATALYST_CLOUDFLARE_RECORDS": "hosts",
+        "CATALYST_OWNER": "disturbed",
+    }
+    try:
+        with (
+            start_blocking_portal() as portal,
+            portal.wrap_async_context_manager(double) as cloud,
+            product.changed("dns-proxy", pod, **settings),
+        ):
+            yield cloud
+    finally:
+        product.system.run("delete", "networkpolicy,secret", name)
