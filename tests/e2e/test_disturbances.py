@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import pytest
 from anyio.from_thread import start_blocking_portal
 from doubles.cloudflare import CloudflareDouble
+from doubles.github.double import Fault
 from product import Product, Pull, Site, another_hello, example, until
 
 from catalyst.local.node import layout
@@ -150,23 +151,36 @@ def test_the_comments_of_the_forge_are_away(product: Product, site: Site) -> Non
 
 def test_a_forge_that_errs_or_lists_nothing_deletes_nothing(product: Product, site: Site) -> None:
     """While the sweep asks again and again. What the forge itself calls closed goes, by the same sweep."""
-    github = product.github
     pull = opened(site)
     visitor = pull.until_served()
     uid = lives(pull).metadata.uid
+    pulls, nothing = f"GET /repos/{site.repository}/pulls", {"total_count": 0, "repositories": []}
     with product.changed("webhook-ingest", CATALYST_SWEEP_SECONDS=SWEEP):
-        for answer in ({"status": 500}, {"status": None}, {"status": 200, "body": []}):
-            fault = github.fail(f"GET /repos/{site.repository}/pulls", times=2 * ROUNDS, **answer)  # type: ignore[arg-type]
-            until(lambda fault=fault: fault.times <= 0, f"{ROUNDS} rounds heard {answer}", 60)
-            assert lives(pull).metadata.uid == uid
-        nothing = {"total_count": 0, "repositories": []}
-        fault = github.fail("GET /installation/repositories", times=ROUNDS, status=200, body=nothing)
-        until(lambda: fault.times <= 0, "no repository is listed", 60)
+        _until_heard(product, product.github.fail(pulls, times=2 * ROUNDS, status=500))
+        _until_heard(product, product.github.fail(pulls, times=2 * ROUNDS, status=None))
+        _until_heard(product, product.github.fail(pulls, times=2 * ROUNDS, status=200, body=[]))
+        _until_heard(
+            product, product.github.fail("GET /installation/repositories", times=ROUNDS, status=200, body=nothing)
+        )
+        asked = _rounds(product, site)
+        until(lambda: _rounds(product, site) >= asked + 2, "the forge is asked and answers again", 60)
         assert lives(pull).metadata.uid == uid
         assert pull.head[:7] in visitor.looks()[1]
-        github.lose_webhooks(recorded=False)
+
+        product.github.lose_webhooks(recorded=False)
         pull.close()
         pull.until_over(visitor)
+
+
+def _until_heard(product: Product, fault: Fault) -> None:
+    said = f"the sweep hears {fault.status} {fault.body}"
+    until(lambda: fault.times <= 0, said, 60, lambda: product.sight.log_end("webhook-ingest"))
+
+
+def _rounds(product: Product, site: Site) -> int:
+    """How often the forge gave our repository's open pull requests."""
+    asked = ("GET", f"/repos/{site.repository}/pulls")
+    return sum((method, path) == asked and status in (200, 304) for method, path, status in product.github.requests)
 
 
 def test_cloudflare_errs_during_deletion(product: Product, site: Site) -> None:
