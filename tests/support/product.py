@@ -109,12 +109,19 @@ class Product:
     def available(self, service: str, within: float = 90) -> None:
         """Returns when one of our services runs as its Deployment says, and nothing of it is on its way out."""
 
-        def there() -> bool:
-            pods = self.system.get("pods", f"--selector=app.kubernetes.io/name={service}")["items"]
-            return [_is_ready(pod) and "deletionTimestamp" not in pod["metadata"] for pod in pods] == [True]
+        there = f"/apis/apps/v1/namespaces/{SYSTEM_NAMESPACE}/deployments/{service}"
+        selector, pods = f"app.kubernetes.io/name={service}", f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/pods"
 
-        self.system.run("rollout", "status", f"deployment/{service}", f"--timeout={within:g}s", within=within + 10)
-        until(there, f"one {service}, which is ready", within, lambda: self.sight.log_end(service))
+        def runs() -> bool:
+            found = self.sight.get(there)
+            assert found is not None, there
+            listed = (self.sight.get(pods, labelSelector=selector) or {"items": []})["items"]
+            one_each = [_is_ready(pod) and "deletionTimestamp" not in pod["metadata"] for pod in listed] == [True]
+            status = found.get("status", {})
+            seen = status.get("observedGeneration", 0) >= found["metadata"]["generation"]
+            return one_each and seen and (status.get("updatedReplicas"), status.get("availableReplicas")) == (1, 1)
+
+        until(runs, f"one {service}, which is ready", within, lambda: self.sight.log_end(service))
 
     @contextmanager
     def changed(self, service: str, pod: Mapping[str, Any] | None = None, **env: str) -> Iterator[None]:
