@@ -21,7 +21,7 @@ from catalyst.local.node import layout
 from catalyst.local.node.services import SERVICES
 from catalyst.model import labels
 from catalyst.model.environment import Environment, Phase
-from catalyst.model.names import build_namespace, hostname
+from catalyst.model.names import build_namespace
 
 CLOUDFLARE = 8903
 """Port of the double on the node's address."""
@@ -29,6 +29,7 @@ SWEEP = "1"
 """Seconds between two rounds of webhook-ingest's sweep, where a test wants many."""
 ROUNDS = 4
 """Of the sweep, each of which hears nothing good."""
+MANY = 10**6
 QUICK = 0.02
 """Seconds between two looks where a moment must not be missed."""
 _numbers = itertools.count(1)
@@ -39,6 +40,20 @@ def site(product: Product) -> Site:
     for service in SERVICES:
         product.available(service)
     return product.team().site("hello", example("hello"))
+
+
+@pytest.fixture(scope="module")
+def one(site: Site) -> Pull:
+    return opened(site)
+
+
+@pytest.fixture
+def standing(one: Pull) -> Pull:
+    """A pull request that is served. The same for all tests: what one of them closed is opened again."""
+    if one.at_forge.state == "closed":
+        one.reopen()
+    one.until_served()
+    return one
 
 
 def opened(site: Site) -> Pull:
@@ -76,38 +91,45 @@ def test_closed_during_a_build(site: Site) -> None:
 
 
 def test_pushed_during_a_deploy(site: Site) -> None:
-    """The first commit never serves, or not for long; nobody is told that it is ready after the second one."""
+    """The second commit serves, in the same environment; nobody is told of the first one any more."""
     pull = opened(site)
     until(lambda: phase(pull) == Phase.DEPLOYING, "it is deployed", every=QUICK)
     uid, first = lives(pull).metadata.uid, pull.head
     pull.push(another_hello("pushed during a deploy"))
-    visitor = pull.until_served()
+    pull.until_served()
     assert lives(pull).metadata.uid == uid
     assert first[:12] not in pull.comment()
-    pull.close()
-    pull.until_over(visitor)
 
 
-def test_reopened_during_teardown(site: Site) -> None:
-    """The one that goes goes whole; another one comes, under the same name and host."""
-    pull = opened(site)
-    before = pull.until_served()
-    uid = lives(pull).metadata.uid
-    pull.close()
-    until(lambda: phase(pull) == Phase.TERMINATING, "it goes", every=QUICK)
-    pull.reopen()
-    visitor = pull.until_served()
-    assert lives(pull).metadata.uid != uid
+def test_reopened_during_teardown(standing: Pull) -> None:
+    """The one that goes goes whole; another one comes, under the same host."""
+    uid, before = lives(standing).metadata.uid, standing.visitor()
+    standing.close()
+    until(lambda: phase(standing) == Phase.TERMINATING, "it goes", every=QUICK)
+    standing.reopen()
+    visitor = standing.until_served()
+    assert lives(standing).metadata.uid != uid
     assert visitor.host == before.host
-    pull.close()
-    pull.until_over(visitor)
 
 
-def test_webhooks_that_were_lost_are_found(product: Product, site: Site) -> None:
+def test_the_comments_of_the_forge_are_away(product: Product, site: Site, standing: Pull) -> None:
+    """The environment does not wait for them. (Away for a whole minute: tests/integration/test_notifier.py.)"""
+    fault = product.github.fail(rf"/repos/{site.repository}/issues/(\d+/)?comments", times=MANY, status=503)
+    try:
+        standing.push(another_hello("pushed while the comments are away"))
+        standing.until(Phase.READY)
+        visitor = standing.visitor()
+        until(lambda: standing.head[:7] in visitor.looks()[1], "the URL shows it", 30)
+        until(lambda: fault.times < MANY, "the comments are asked for", 10)
+        assert standing.head[:12] not in standing.comment()
+    finally:
+        fault.times = 0
+    standing.until_served(within=10)
+
+
+def test_webhooks_that_were_lost_are_found(product: Product, site: Site, standing: Pull) -> None:
     """With webhook-ingest down the forge records what failed; of others it never knew. Openings and a closing."""
     github, ingest = product.github, "deployment/webhook-ingest"
-    closed = opened(site)
-    closed.until_served()
     product.system.run("scale", ingest, "--replicas=0")
     try:
         product.system.run("wait", "pod", "--selector=app.kubernetes.io/name=webhook-ingest", "--for=delete")
@@ -118,40 +140,23 @@ def test_webhooks_that_were_lost_are_found(product: Product, site: Site) -> None
         assert {(attempt.webhook.event, attempt.delivered) for attempt in new} >= {("pull_request", False)}
         with _told_to_nobody(github):
             unknown = opened(site)
-            closed.close()
+            standing.close()
         assert (failed.environment(), unknown.environment()) == (None, None)
-        assert lives(closed)
+        assert lives(standing)
     finally:
         product.system.run("scale", ingest, "--replicas=1")
         product.available("webhook-ingest")
-    closed.until_over()
+    standing.until_over()
+    visitors = [pull.until_served() for pull in (failed, unknown)]
     for pull in (failed, unknown):
-        pull.until_served()
         pull.close()
-        pull.until_over()
+    for pull, visitor in zip((failed, unknown), visitors, strict=True):
+        pull.until_over(visitor)
 
 
-def test_the_comments_of_the_forge_are_away(product: Product, site: Site) -> None:
-    """The environment does not wait for them. (Away for a whole minute: tests/integration/test_notifier.py.)"""
-    fault = product.github.fail(rf"/repos/{site.repository}/issues/(\d+/)?comments", times=10**6, status=503)
-    try:
-        pull = opened(site)
-        pull.until(Phase.READY)
-        assert pull.head[:7] in until(lambda: pull.visitor().looks()[1], "the URL answers")
-        assert pull.comments() == []
-        assert fault.times < 10**6, "nobody asked for the comments"
-    finally:
-        fault.times = 0
-    visitor = pull.until_served(within=10)
-    pull.close()
-    pull.until_over(visitor)
-
-
-def test_a_forge_that_errs_or_lists_nothing_deletes_nothing(product: Product, site: Site) -> None:
+def test_a_forge_that_errs_or_lists_nothing_deletes_nothing(product: Product, site: Site, standing: Pull) -> None:
     """While the sweep asks again and again. What the forge itself calls closed goes, by the same sweep."""
-    pull = opened(site)
-    visitor = pull.until_served()
-    uid = lives(pull).metadata.uid
+    uid, visitor = lives(standing).metadata.uid, standing.visitor()
     pulls, nothing = f"GET /repos/{site.repository}/pulls", {"total_count": 0, "repositories": []}
     with product.changed("webhook-ingest", CATALYST_SWEEP_SECONDS=SWEEP):
         _until_heard(product, product.github.fail(pulls, times=2 * ROUNDS, status=500))
@@ -162,12 +167,12 @@ def test_a_forge_that_errs_or_lists_nothing_deletes_nothing(product: Product, si
         )
         asked = _rounds(product, site)
         until(lambda: _rounds(product, site) >= asked + 2, "the forge is asked and answers again", 60)
-        assert lives(pull).metadata.uid == uid
-        assert pull.head[:7] in visitor.looks()[1]
+        assert lives(standing).metadata.uid == uid
+        assert standing.head[:7] in visitor.looks()[1]
 
         with _told_to_nobody(product.github):
-            pull.close()
-        pull.until_over(visitor)
+            standing.close()
+        standing.until_over(visitor)
 
 
 @contextmanager
@@ -191,30 +196,28 @@ def _rounds(product: Product, site: Site) -> int:
     return sum((method, path) == asked and status in (200, 304) for method, path, status in product.github.requests)
 
 
-def test_cloudflare_errs_during_deletion(product: Product, site: Site) -> None:
+def test_cloudflare_errs_during_deletion(product: Product, standing: Pull) -> None:
     """The finalizer is held, and says for what; it is tried again; then nothing dangles."""
     with _cloudflare(product) as cloud:
-        pull = opened(site)
-        visitor = pull.until_served()
-        host = hostname(pull.identity, cloud.state.zone_name)
-        assert host in {record["name"] for record in cloud.state.records.values()}
-
-        cloud.fail(500, method="DELETE", path=r"/dns_records/", times=10**6)
-        pull.close()
-        until(lambda: _awaited(pull) == f"route {host}", "only the route is awaited", 60, lambda: _awaited(pull))
+        visitor, names = standing.visitor(), cloud.state.records
+        until(lambda: visitor.host in _names(cloud), f"{visitor.host} is at Cloudflare", 30, lambda: names)
+        cloud.fail(500, method="DELETE", path=r"/dns_records/", times=MANY)
+        standing.close()
+        awaited = f"route {visitor.host}"
+        until(lambda: _awaited(standing) == awaited, "only the route is awaited", 60, lambda: _awaited(standing))
         asked = _deletions(cloud)
         until(lambda: _deletions(cloud) >= asked + 2, "it is tried again", 60)
-        found = pull.environment()
+        found = standing.environment()
         assert found is not None
         assert labels.FINALIZER in found.metadata.finalizers
-        space = product.sight.get(f"/api/v1/namespaces/{pull.namespace}")
+        space = product.sight.get(f"/api/v1/namespaces/{standing.namespace}")
         assert space is not None
         assert space["status"]["phase"] == "Active"
-        assert "being removed" in pull.comment()
+        until(lambda: "being removed" in standing.comment(), "the comment says so", 10)
 
         cloud.heal()
-        pull.until_over(visitor)
-        assert host not in {record["name"] for record in cloud.state.records.values()}
+        standing.until_over(visitor)
+        assert visitor.host not in _names(cloud)
 
 
 def _awaited(pull: Pull) -> str:
@@ -224,6 +227,10 @@ def _awaited(pull: Pull) -> str:
     if condition is None or condition.reason != "AwaitingAnswers":
         return ""
     return condition.message.partition(": ")[2].partition(". Asked")[0]
+
+
+def _names(cloud: CloudflareDouble) -> set[str]:
+    return {record["name"] for record in cloud.state.records.values()}
 
 
 def _deletions(cloud: CloudflareDouble) -> int:
