@@ -23,12 +23,14 @@ from catalyst.model import labels
 from catalyst.model.environment import Environment, Phase
 from catalyst.model.names import build_namespace
 
+pytestmark = pytest.mark.full(sample=3)
+
 CLOUDFLARE = 8903
 """Port of the double on the node's address."""
 SWEEP = "1"
 """Seconds between two rounds of webhook-ingest's sweep, where a test wants many."""
-ROUNDS = 4
-"""Of the sweep, each of which hears nothing good."""
+HEARD = 4
+"""Answers in a row, none of which is any good: at least two rounds of the sweep."""
 MANY = 10**6
 QUICK = 0.02
 """Seconds between two looks where a moment must not be missed."""
@@ -159,11 +161,11 @@ def test_a_forge_that_errs_or_lists_nothing_deletes_nothing(product: Product, si
     uid, visitor = lives(standing).metadata.uid, standing.visitor()
     pulls, nothing = f"GET /repos/{site.repository}/pulls", {"total_count": 0, "repositories": []}
     with product.changed("webhook-ingest", CATALYST_SWEEP_SECONDS=SWEEP):
-        _until_heard(product, product.github.fail(pulls, times=2 * ROUNDS, status=500))
-        _until_heard(product, product.github.fail(pulls, times=2 * ROUNDS, status=None))
-        _until_heard(product, product.github.fail(pulls, times=2 * ROUNDS, status=200, body=[]))
+        _until_heard(product, product.github.fail(pulls, times=HEARD, status=500))
+        _until_heard(product, product.github.fail(pulls, times=HEARD, status=None))
+        _until_heard(product, product.github.fail(pulls, times=HEARD, status=200, body=[]))
         _until_heard(
-            product, product.github.fail("GET /installation/repositories", times=ROUNDS, status=200, body=nothing)
+            product, product.github.fail("GET /installation/repositories", times=HEARD, status=200, body=nothing)
         )
         asked = _rounds(product, site)
         until(lambda: _rounds(product, site) >= asked + 2, "the forge is asked and answers again", 60)
