@@ -121,7 +121,8 @@ async def test_what_was_said_of_former_commits_ends_also_after_a_kill(on: Tellin
     for version in (2, 3):
         on.github.commit(REPOSITORY, "basket", {"more.txt": str(version)})
         await on.say(at(pull, Phase.BUILDING, version))
-        await until(lambda count=version: len(repository.deployments) == len(repository.checks) == count)
+        await until(lambda: pull.head in {each.sha for each in repository.checks.values()})
+        await until(lambda: pull.head in {each.sha for each in repository.deployments.values()})
     _, second, third = (repository.checks[each] for each in sorted(repository.checks))
     await until(lambda: (second.status, second.conclusion) == ("completed", "cancelled"))
 
