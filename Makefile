@@ -5,7 +5,7 @@ export PYTHON
 
 .DEFAULT_GOAL := help
 .PHONY: help setup python check test test-full bench generate dev demo demo-push demo-break demo-close demo-down \
-	cluster-up cluster-down cluster-status lock clean
+	cluster-up cluster-down cluster-status replay corpus lock clean
 
 help: ## this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,12 @@ test-full: setup ## all tests, long matrices whole; continues after the last par
 bench: setup ## benchmarks beside their physical limits: bench/results.json and docs/benchmarks.md
 	@$(PY) -m bench
 
+replay: python ## recorded decisions, decided again by this code; how much of the rules they pass (ACCEPT=1: it is meant)
+	@$(PY) tools/replay_corpus.py $(if $(ACCEPT),--accept)
+
+corpus: setup ## record these decisions anew, from all stories (NODE=1: and from the deployments on the node)
+	@$(PY) tools/replay_corpus.py --record $(if $(NODE),--node)
+
 generate: python ## CRDs, schemas, AsyncAPI and reference from the models; example payloads into tests/data
 	@$(PY) tools/fetch_examples.py
 	@$(PY) tools/fetch_asyncapi.py
@@ -37,7 +43,7 @@ generate: python ## CRDs, schemas, AsyncAPI and reference from the models; examp
 dev: python ## a whole installation on this machine, with an example pull request (ARGS=--once ends after it)
 	@$(PY) -m catalyst.local dev $(ARGS)
 
-demo: python ## a pull request becomes a running URL, from nothing (EXAMPLE=hello|shop, or REPO=path of yours)
+demo: python ## a pull request becomes a running URL, from nothing (EXAMPLE=hello|shop|notes, or REPO=path of yours)
 	@$(PY) -m catalyst.local demo up $(if $(REPO),--repo $(REPO)) $(if $(EXAMPLE),--example $(EXAMPLE))
 
 demo-push: python ## a new commit: the next version comes without an outage

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-from bench import bus, environments, ingest, results
+from bench import bus, decisions, environments, history, ingest, results
 from bench.run import Benchmark, Run
 
 BENCHMARKS: Final[Mapping[str, Benchmark]] = {
@@ -15,8 +15,11 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "publish-to-handler": bus.publish_to_handler,
     "resume": bus.resume,
     "replay": bus.replay,
+    "timeline": history.timeline,
     "baseline": environments.baseline,
     "burst": environments.burst,
+    "recording": decisions.recording,
+    "replay-decisions": decisions.replay,
 }
 RUNS: Final = 5
 

@@ -206,7 +206,7 @@ def _burst(run: Run, count: int) -> dict[str, Any]:
         admin = found.control_plane.admin_kubeconfig
         settings = found.settings("env-controller")
         with (
-            _webhooks(folder, found) as url,
+            webhooks(folder, found) as url,
             service("env-controller", folder, settings) as controller,
         ):
             world.projects_ready()
@@ -234,7 +234,8 @@ def _burst(run: Run, count: int) -> dict[str, Any]:
 
 
 @contextmanager
-def _webhooks(folder: Path, found: Installation) -> Iterator[str]:
+def webhooks(folder: Path, found: Installation) -> Iterator[str]:
+    """webhook-ingest, running; where it takes GitHub's."""
     (port,) = free_ports(1)
     settings = {
         **found.settings("webhook-ingest"),

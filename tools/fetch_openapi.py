@@ -32,6 +32,8 @@ OPERATIONS = (
     "checks/get",
     "checks/list-for-ref",
     "checks/update",
+    "git/get-commit",
+    "git/get-tree",
     "issues/add-labels",
     "issues/create-comment",
     "issues/delete-comment",

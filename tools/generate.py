@@ -3,6 +3,7 @@
 ```
 catalyst.model    → deploy/k8s/crds, deploy/k8s/access, docs/reference/resources.md
 catalyst.events   → libs/events/schemas, docs/reference/asyncapi.json, docs/reference/events.md
+catalyst.cli      → docs/reference/cli.md
 ```
 
 The same sources give the same bytes. Nothing here needs the network.
@@ -17,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from catalyst.cli import reference
 from catalyst.events import asyncapi, schemas
 from catalyst.events.catalogue import CATALOGUE
 from catalyst.events.compatibility import incompatibilities
@@ -77,6 +79,7 @@ def files() -> Files:
         "docs/reference/asyncapi.json": _json(asyncapi.document()),
         "docs/reference/resources.md": _resource_reference(),
         "docs/reference/events.md": _event_reference(),
+        "docs/reference/cli.md": _cli_reference(),
     }
 
 
@@ -192,6 +195,14 @@ def _event_reference() -> str:
         table = field_table(data.model_json_schema(by_alias=True, mode="serialization"))
         sections.append(f"## {data.short_type()}\n\n{description}\n\nType `{type_}`, written by {writers}.\n\n{table}")
     return _page("Events", intro, sections)
+
+
+def _cli_reference() -> str:
+    intro = (
+        "`catalyst`, for people on call, generated from the command line itself. What it is for, contexts and\n"
+        "examples: [cli/README.md](../../cli/README.md)."
+    )
+    return _page("Command line", intro, reference.sections())
 
 
 def _content(path: Path) -> str | None:

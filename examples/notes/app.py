@@ -7,7 +7,7 @@ from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs
 
-from database import connected
+from database import borrowed
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -25,11 +25,8 @@ PAGE = """<!doctype html>
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        connection = connected()
-        try:
+        with borrowed() as connection:
             notes = connection.run("SELECT text FROM note ORDER BY id")
-        finally:
-            connection.close()
         body = PAGE.format(
             notes="".join(f"<li>{escape(text)}</li>" for (text,) in notes or ()),
             environment=escape(os.environ.get("CATALYST_ENVIRONMENT", "unknown")),
@@ -45,11 +42,8 @@ class Handler(BaseHTTPRequestHandler):
         size = min(int(self.headers.get("content-length", "0")), 10_000)
         text = parse_qs(self.rfile.read(size).decode(errors="replace")).get("text", [""])[0][:200].replace("\0", "")
         if text.strip():
-            connection = connected()
-            try:
+            with borrowed() as connection:
                 connection.run("INSERT INTO note (text) VALUES (:text)", text=text)
-            finally:
-                connection.close()
         self.send_response(303)
         self.send_header("location", "/")
         self.send_header("content-length", "0")

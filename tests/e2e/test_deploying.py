@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+from corpus import keep_decisions
 from kubectl import Kubectl
 
 from catalyst.events.bus import Bus, BusSettings
@@ -45,20 +46,23 @@ class World:
     team: str
     log: Path
 
-    def project(self, **component: Any) -> None:
-        spec = {"source": {"repository": f"{self.team}/shop"}, "components": [{"name": "web", **component}]}
+    def project(self, secrets: tuple[dict[str, Any], ...] = (), **component: Any) -> None:
+        components = [{"name": "web", **component}]
+        spec = {"source": {"repository": f"{self.team}/shop"}, "components": components, "secrets": list(secrets)}
         self.kubectl.within(self.team).apply(_resource("Project", self.team, "shop", spec))
 
-    def status(self) -> dict[str, Any]:
-        found = self.kubectl.within(f"{self.team}--shop").get("environments.catalyst.dev")
-        status: dict[str, Any] = found["items"][0].get("status", {}) if found["items"] else {}
+    def status(self, environment: str = "demo") -> dict[str, Any]:
+        found = self.kubectl.within(f"{self.team}--shop").get("environments.catalyst.dev")["items"]
+        status: dict[str, Any] = next((item["status"] for item in found if _is(item, environment)), {})
         return status
 
-    async def until(self, phase: str, reason: str | None = None, within: float = 90) -> dict[str, Any]:
+    async def until(
+        self, phase: str, reason: str | None = None, within: float = 90, environment: str = "demo"
+    ) -> dict[str, Any]:
         """The first component's status when the environment is in that phase for that reason."""
         ends = time.monotonic() + within
         while True:
-            status = await asyncio.to_thread(self.status)
+            status = await asyncio.to_thread(self.status, environment)
             seen: list[dict[str, Any]] = status.get("components", [])
             one = seen[0] if seen else {}
             if status.get("phase") == phase and (reason is None or one.get("reason") == reason):
@@ -98,8 +102,19 @@ def world(node: cluster.ClusterState, kubectl: Kubectl, tmp_path_factory: pytest
             yield World(kubectl, nats, team, part.log)
         finally:
             part.stop()
-            for namespace in (f"{team}--shop--demo", f"{team}--shop", team):
+            asyncio.run(_kept(nats, team))
+            for namespace in (f"{team}--shop--demo", f"{team}--shop--fork", f"{team}--shop", team):
                 kubectl.run("delete", "namespace", namespace, "--wait=false", "--ignore-not-found")
+
+
+async def _kept(nats: Nats, team: str) -> None:
+    """What was decided, for the corpus: nowhere else are pods so real."""
+    settings = BusSettings(nats.url, nats.seed("operator"), inbox_prefix=inbox_prefix("operator"))
+    bus = await Bus.connect(settings, name="operator", clock=utc_now)
+    try:
+        await keep_decisions(bus, team, "test_deploying.py")
+    finally:
+        await bus.drain()
 
 
 def _ready(port: int, part: Part) -> None:
@@ -112,6 +127,10 @@ def _ready(port: int, part: Part) -> None:
             pass
         assert time.monotonic() < ends, part.log.read_text()[-3000:]
         time.sleep(0.1)
+
+
+def _is(item: dict[str, Any], name: str) -> bool:
+    return bool(item["metadata"]["name"] == name and "status" in item)
 
 
 def _resource(kind: str, namespace: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
@@ -157,6 +176,52 @@ async def test_it_runs_and_each_failure_says_why_and_is_healed(world: World, bus
     await world.until("Degraded", "Quota")
     world.project(**SERVES)
     await world.until("Ready")
+
+
+async def test_a_shared_secret_is_in_the_program_and_a_fork_is_told_why_it_is_not(world: World) -> None:
+    home, reads = f"{world.team}--shop", {"volumes": [{"name": "files", "secret": {"name": "stripe"}}]}
+    mounts = {**SERVES, **reads, "volumeMounts": [{"name": "files", "mountPath": "/files"}]}
+    world.project(secrets=({"name": "stripe"},), **mounts)
+    await _there(world, home)
+    inside = world.kubectl.within(home)
+    _share(inside, KEY="first", **{"a.file": "content"})
+    sources: dict[str, dict[str, Any]] = {"demo": {}, "fork": {"pullRequest": {"number": 7, "fork": True}}}
+    for name, source in sources.items():
+        spec = {"projectRef": {"team": world.team, "name": "shop"}, "source": {"commit": "a" * 40, **source}}
+        inside.apply(_resource("Environment", home, name, spec))
+    await _in_the_program(world, "first first content")
+
+    _share(inside, KEY="rotated-value", **{"a.file": "content"})
+    inside.run("annotate", "environment", "demo", "example.test/look=now")
+    await _in_the_program(world, "rotated-value rotated-value content")
+
+    # What it prints of it before it ends is not said.
+    prints = "import os; print('key is', os.environ['KEY'], 'out of cheese'); raise SystemExit(3)"
+    world.project(secrets=({"name": "stripe"},), **{**mounts, "command": ["python3", "-c", prints]})
+    broken = await world.until("Degraded", "CrashLoop")
+    assert "key is [redacted] out of cheese" in broken["message"]
+
+    withheld = await world.until("Failed", "SecretNotFound", environment="fork")
+    assert "web mounts Secret stripe and waits." in withheld["message"]
+    assert "environments of forks (forks: false)" in withheld["message"]
+
+
+def _share(kubectl: Kubectl, **values: str) -> None:
+    kubectl.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "stripe"}, "stringData": values})
+
+
+async def _in_the_program(world: World, expected: str, within: float = 90) -> None:
+    """What the newest pod that serves has as a variable, and as files."""
+    there, ends = world.kubectl.within(f"{world.team}--shop--demo"), time.monotonic() + within
+    words = ("deployment/web", "sh", "-c", 'echo "$KEY $(cat /files/KEY) $(cat /files/a.file)"')
+    said = ""
+    while said != expected:
+        assert time.monotonic() < ends, f"expected {expected!r}, got {said!r}: {world.status()}"
+        await asyncio.sleep(0.5)
+        try:
+            said = (await asyncio.to_thread(there.execute, *words)).strip()
+        except AssertionError as error:
+            said = str(error)
 
 
 async def _there(world: World, namespace: str) -> None:

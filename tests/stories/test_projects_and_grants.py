@@ -37,6 +37,21 @@ async def test_a_repository_that_was_not_granted(stage: Stage) -> None:
     await stage.ready("pr-1")
 
 
+async def test_a_grant_that_is_taken_back_refuses_what_is_there_and_leaves_it_standing(stage: Stage) -> None:
+    stage.grant()
+    stage.project()
+    await stage.accepted()
+    await stage.deliver(stage.pull_request(1))
+    await stage.ready("pr-1")
+    stage.grant("github/somebody-else/*")
+    await stage.until(lambda: stage.phase("pr-1") == "Failed", "it is refused")
+    refused = stage.condition(stage.environment("pr-1"), "Accepted")
+    assert (refused["status"], refused["reason"]) == ("False", "RepositoryNotGranted")
+    assert (stage.namespace("pr-1") or {})["status"]["phase"] == "Active"
+    stage.grant()
+    await stage.ready("pr-1")
+
+
 async def test_a_repository_nobody_has_heard_of(stage: Stage) -> None:
     answer = await stage.deliver(stage.pull_request(1))
     assert answer.status_code == 202

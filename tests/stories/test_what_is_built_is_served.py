@@ -7,24 +7,20 @@ that the Deployment controller made and the API server admitted), and dns-proxy 
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from stage import Stage, operating, services
+from stage import Stage
 
 from catalyst.events.catalogue import BuildCleaned, BuildFinished, EnvironmentName, RouteChanged
-from catalyst.local.installation import Installation
 
 REGISTRY = "registry.test:5000"
 
 
 @pytest.fixture
-async def stage(installation: Installation) -> AsyncIterator[Stage]:
-    settings = {"registry": REGISTRY, "public_port": 8443}
-    async with services(installation, settings) as url, operating(installation) as operator:
-        yield Stage(installation, url, operator)
+def controller_settings() -> dict[str, Any]:
+    return {"registry": REGISTRY, "public_port": 8443}
 
 
 async def test_a_bare_dockerfile_comes_up_is_replaced_and_goes(stage: Stage) -> None:

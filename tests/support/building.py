@@ -21,6 +21,9 @@ import yaml
 
 from catalyst.builder import __main__ as builder
 from catalyst.builder.config import Settings
+from catalyst.builder.core.access import Access
+from catalyst.builder.core.tokens import Signer, private_key
+from catalyst.builder.effects.registry import MANIFESTS
 from catalyst.builder.keys import write_keys
 from catalyst.events.bus import Bus, BusSettings
 from catalyst.events.catalogue import BuildRequested, EnvironmentName, Repository
@@ -65,6 +68,14 @@ class RegistryServer:
         self.run(home, "append", "--oci-empty-base", "-f", layer, "-t", image)
         changes = ["--exposed-ports", exposed, "--user", user] if exposed else ["--user", user]
         return self.run(home, "mutate", *changes, "-t", image, image).rpartition("@")[2]
+
+    def status(self, repository: str, digest: str) -> int:
+        """What the registry answers to whoever may pull there and asks for this manifest."""
+        signer = Signer(private_key(self.private_key.read_text()), "catalyst-builder", self.host)
+        token = signer.token("test", [Access(repository, ("pull",))], utc_now(), "test")
+        headers = {"accept": ", ".join(MANIFESTS), "authorization": f"Bearer {token}"}
+        with httpx.Client(trust_env=False, headers=headers) as client:
+            return client.get(f"http://{self.host}/v2/{repository}/manifests/{digest}").status_code
 
     def run(self, home: Path, *words: str | Path) -> str:
         command = [str(word) for word in (self.crane, *words, "--insecure")]

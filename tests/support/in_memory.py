@@ -14,6 +14,7 @@ from makers import booked, merged
 from catalyst.env_controller.core.platform import Platform
 from catalyst.env_controller.core.world import FIELD_MANAGER
 from catalyst.env_controller.effects.cluster import Cluster
+from catalyst.env_controller.effects.decisions import Decided
 from catalyst.env_controller.effects.history import History
 from catalyst.env_controller.handlers import Handlers
 from catalyst.env_controller.reconcile import Controller
@@ -274,13 +275,14 @@ async def _nothing() -> None:
 
 @dataclass
 class Running:
-    """A controller that leads. `stop()`: it does not lead any more."""
+    """A controller that leads. `stop()`: it does not lead any more. `decided`: what it recorded."""
 
     kube: MemoryKube
     bus: MemoryBus
     controller: Controller
     handlers: Handlers
     leading: asyncio.Task[None]
+    decided: list[Decided] = field(default_factory=list)
 
     async def stop(self) -> None:
         self.leading.cancel()
@@ -291,12 +293,13 @@ class Running:
 async def running(kube: MemoryKube, bus: MemoryBus, *, workers: int = 4) -> AsyncIterator[Running]:
     """One replica, leading, with the real Cluster and History over the memory."""
     cluster = Cluster(cast(Kube, kube), cast(Kube, kube), Platform())
-    controller = Controller(cluster, History(cast(Bus, bus), utc_now), utc_now)
+    decided: list[Decided] = []
+    controller = Controller(cluster, History(cast(Bus, bus), utc_now), utc_now, record=decided.append)
     controller.subscribe()
     mirrors = asyncio.create_task(cluster.run())
     leading = asyncio.create_task(controller.lead(workers=workers, resync_seconds=600))
     await controller.begun.wait()
-    found = Running(kube, bus, controller, Handlers(controller, cluster), leading)
+    found = Running(kube, bus, controller, Handlers(controller, cluster), leading, decided)
     try:
         yield found
     finally:

@@ -94,6 +94,8 @@ class Product:
     done: platform.Platform
     kubectl: Kubectl
     sight: Sight
+    teams: list[str] = field(default_factory=list)
+    """Those made here: nobody else's are taken away in the end."""
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     @property
@@ -148,6 +150,7 @@ class Product:
         name = name or f"team{next(self._numbers)}-{time.monotonic_ns() % 10**6}"
         notes = {labels.REPOSITORIES: f"github/{name}/*"}
         metadata = {"name": name, "labels": {labels.TEAM: name}, "annotations": notes}
+        self.teams.append(name)
         self.kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
         self.github.install(name)
         return Team(self, name)
@@ -164,14 +167,9 @@ class Team:
         """A repository `<team>/<name>` with these files on main, and a Project of that name."""
         repository = f"{self.name}/{name}"
         self.product.github.repository(repository, private=private, files={k: v for k, v in files.items() if v})
-        manifest = {
-            "apiVersion": labels.API_VERSION,
-            "kind": "Project",
-            "metadata": {"namespace": self.name, "name": name},
-            "spec": {**(spec or {}), "source": {"forge": "github", "repository": repository}},
-        }
-        self.product.kubectl.within(self.name).apply(manifest)
-        return Site(self.product, self.name, name, repository)
+        made = Site(self.product, self.name, name, repository)
+        made.configure(spec or {})
+        return made
 
 
 @dataclass(frozen=True)
@@ -182,6 +180,16 @@ class Site:
     team: str
     name: str
     repository: str
+
+    def configure(self, spec: Mapping[str, Any]) -> None:
+        """What its Project says from now on, but for the source."""
+        manifest = {
+            "apiVersion": labels.API_VERSION,
+            "kind": "Project",
+            "metadata": {"namespace": self.team, "name": self.name},
+            "spec": {**spec, "source": {"forge": "github", "repository": self.repository}},
+        }
+        self.product.kubectl.within(self.team).apply(manifest)
 
     def pull_request(self, change: Files, *, branch: str = "change", **how: Any) -> Pull:
         """The change on a branch of its own, and a pull request for it. `how`: as the double's `open_pull_request`."""
@@ -364,7 +372,8 @@ def _end(made: Product) -> None:
     for repository in list(made.github.state.repositories.values()):
         for pull in repository.pulls.values():
             made.github.close(pull)
-    teams = [n["metadata"]["name"] for n in made.kubectl.get("namespaces", f"--selector={labels.TEAM}")["items"]]
-    for team in (name for name in teams if "--" not in name):
-        made.kubectl.within(team).run("delete", "projects.catalyst.dev", "--all", "--timeout=120s", within=130)
+    for wait in ("--wait=false", "--timeout=120s"):  # all are going before the first is waited for
+        for team in made.teams:
+            made.kubectl.within(team).run("delete", "projects.catalyst.dev", "--all", wait, within=130)
+    for team in made.teams:
         made.kubectl.run("delete", "namespace", team, "--wait=false")

@@ -5,21 +5,27 @@ import contextlib
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
 import pytest
 from rich.console import Console
 
+from catalyst.local import certs
 from catalyst.local.demo import forward, places, source
 from catalyst.local.demo.forge import MARK, Comment
 from catalyst.local.demo.places import DemoFailed, Places, Story
 from catalyst.local.demo.source import MAIN, Source
 from catalyst.local.demo.stages import Stages
+from catalyst.local.demo.visitor import Steady, Visitor
 from catalyst.local.process import Part, free_ports
 from catalyst.local.supervisor import ROOT
 from catalyst.model.clock import utc_now
@@ -249,3 +255,84 @@ def test_the_double_makes_what_is_new_in_its_setup(at: Places, double: Part) -> 
         answer = httpx.get(f"{base}/repos/acme/{name}", headers={"authorization": f"Bearer {token}"}, trust_env=False)
         assert answer.status_code == 200
     assert (at.github / "app.pem").read_text() == key == at.app_key.read_text()
+
+
+# Those who ask for the URL again and again
+
+
+class Served:
+    """A site with TLS: 502 at /bad, else 200; `connections`: how many requests came by each."""
+
+    def __init__(self, folder: Path) -> None:
+        self.connections: Counter[int] = Counter()
+        authority = certs.Authority.new()
+        (folder / "ca.crt").write_bytes(authority.certificate)
+        self.authority = folder / "ca.crt"
+        files = authority.server("site", dns=["site.catalyst.localhost"], ips=[]).write(folder, "site")
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*files)
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        threading.Thread(target=self._server.serve_forever).start()
+
+    @property
+    def visitor(self) -> Visitor:
+        port = self._server.server_address[1]
+        return Visitor(f"https://site.catalyst.localhost:{port}/", self.authority)
+
+    def end(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        connections = self.connections
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                connections[self.client_address[1]] += 1
+                status, body = (502, b"<style>p {}</style><p>api is\n away</p>") if self.path == "/bad" else (200, b"")
+                self.send_response(status)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """Nobody reads it."""
+
+        return Handler
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Served]:
+    made = Served(tmp_path)
+    try:
+        yield made
+    finally:
+        made.end()
+
+
+def test_steady_visitors_keep_every_other_connection(site: Served) -> None:
+    with Steady(site.visitor, rate=40, connections=4) as steady:
+        time.sleep(1.2)
+    counted = steady.counted
+    assert counted.failed == 0, str(counted)
+    assert counted.requests == sum(site.connections.values())
+    assert 20 < counted.rate < 45
+    kept = [count for count in site.connections.values() if count > 1]
+    assert len(kept) == 2
+    assert abs(sum(kept) - counted.requests / 2) <= 3, "half of the requests come by the two that are kept"
+
+
+def test_a_steady_visitor_says_what_went_wrong(site: Served) -> None:
+    with Steady(site.visitor, rate=40, path="/bad") as steady:
+        time.sleep(0.3)
+    assert set(steady.counted.failures) == {"status 502: api is away"}
+    assert steady.counted.failed == steady.counted.requests
+    visitor = site.visitor
+    site.end()
+    with Steady(visitor, rate=40) as steady:
+        time.sleep(0.3)
+    assert steady.counted.failed == steady.counted.requests > 0
+    assert "Connect" in next(iter(steady.counted.failures))

@@ -59,10 +59,10 @@ def test_keys_are_made_once_and_a_part_that_does_not_come_up_is_named(
     assert "cluster" not in config
     assert data("forge") == {"app.pem": key.read_bytes()}
     assert set(data("edge-admin")) == {"root.crt", "tls.crt", "tls.key"}
-    # The operator's seed and the authority's own key stay with the operator.
+    # The seeds of people and the authority's own key stay with the operator.
     names = {each["metadata"]["name"] for each in own_control_plane.admin.get(f"{SYSTEM}/secrets").json()["items"]}
-    assert "nats-operator" not in names
-    for file in ("webhook-secret", "nkeys/operator.seed", "edge/root.key", "nats.conf"):
+    assert not {"nats-operator", "nats-oncall"} & names
+    for file in ("webhook-secret", "nkeys/operator.seed", "nkeys/oncall.seed", "edge/root.key", "nats.conf"):
         assert stat.S_IMODE((tmp_path / "keys" / file).stat().st_mode) == 0o600
 
     tried(forge=key)

@@ -118,6 +118,7 @@ def test_ids() -> None:
         "session.closed.v1": "u-1/s-1/closed",
         "audit.recorded.v1": "op-1",
         "dead.letter.v1": "env-controller/SCM/17",
+        "dead.settled.v1": "env-controller/SCM/17/dropped",
     }
     assert changed(7).id == "u-1/7"
     assert changed(7, again=2).id == "u-1/7/again-2"

@@ -89,6 +89,15 @@ async def test_env_controller_publishes_what_the_table_says(session_of: Any) -> 
     assert await session.try_("dead.env-controller", b"{}")
 
 
+@pytest.mark.parametrize("user", ["webhook-ingest", "builder", "dns-proxy", "notifier", "operator"])
+async def test_only_env_controller_records_decisions_and_cannot_read_them(user: str, session_of: Any) -> None:
+    controller, other = await session_of("env-controller"), await session_of(user)
+    assert await controller.try_("decision.acme.shop.pr-42", b"x")
+    assert not await other.try_("decision.acme.shop.pr-42", b"x")
+    assert not await controller.try_("$JS.API.DIRECT.GET.DECISIONS", b'{"seq": 1}')
+    assert await other.try_("$JS.API.DIRECT.GET.DECISIONS", b'{"seq": 1}') == (user == "operator")
+
+
 async def test_env_controller_reads_what_it_needs(session_of: Any) -> None:
     session = await session_of("env-controller")
     for stream in READS["env-controller"]:
@@ -155,7 +164,7 @@ async def test_notifier_states_no_facts_and_holds_its_own_lock_only(session_of: 
 
 
 @pytest.mark.parametrize("user", ["webhook-ingest", "env-controller", "builder", "dns-proxy", "notifier"])
-@pytest.mark.parametrize("stream", ["SCM", "EVENTS", "STATE", "AUDIT", "DEAD", "LOCKS"])
+@pytest.mark.parametrize("stream", ["SCM", "EVENTS", "STATE", "AUDIT", "DEAD", "LOCKS", "DECISIONS"])
 async def test_no_service_can_make_history_disappear(user: str, stream: str, session_of: Any) -> None:
     session = await session_of(user)
     for call in ("STREAM.DELETE", "STREAM.PURGE", "STREAM.UPDATE", "STREAM.CREATE", "STREAM.MSG.DELETE"):
@@ -166,7 +175,7 @@ async def test_no_service_can_make_history_disappear(user: str, stream: str, ses
 
 async def test_the_operator_reads_all_and_deletes_nothing(session_of: Any, operator: Client) -> None:
     session = await session_of("operator")
-    for stream in ("SCM", "EVENTS", "STATE", "AUDIT", "DEAD", "LOCKS"):
+    for stream in ("SCM", "EVENTS", "STATE", "AUDIT", "DEAD", "LOCKS", "DECISIONS"):
         assert await session.try_(f"$JS.API.STREAM.INFO.{stream}")
         assert await session.try_(f"$JS.API.DIRECT.GET.{stream}", b'{"seq": 1}')
         assert not await session.try_(f"$JS.API.STREAM.DELETE.{stream}")
@@ -201,12 +210,31 @@ async def test_audit_cannot_be_thinned_out_even_by_the_operator(session_of: Any,
 def test_the_users_in_full() -> None:
     """The whole table, so that a widened right is seen in a review."""
     found = {user.name: user for user in users()}
-    assert set(found) == {"operator", "webhook-ingest", "env-controller", "builder", "dns-proxy", "notifier"}
+    assert set(found) == {"operator", "oncall", "webhook-ingest", "env-controller", "builder", "dns-proxy", "notifier"}
     assert found["webhook-ingest"].publish == (
         "scm.>",
         "dead.webhook-ingest",
         "$JS.API.CONSUMER.MSG.NEXT.SCM.webhook-ingest",
         "$JS.ACK.SCM.webhook-ingest.>",
+    )
+    assert found["oncall"].subscribe == ("_INBOX_oncall.>", "scm.>", "env.>", "audit.>", "dead.>")
+    assert found["oncall"].publish == (
+        "scm.*.*.*.comment.*",
+        "scm.*.*.*.pull_request.*",
+        "scm.*.*.*.branch.*",
+        "scm.*.*.*.command.*",
+        "env.*.*.*.build.cleaned",
+        "env.*.*.*.build.finished",
+        "env.*.*.*.route.changed",
+        "env.*.*.*.build.requested",
+        "env.*.*.*.environment.changed",
+        "dead.oncall",
+        *(
+            f"$JS.API.{call}.{stream}"
+            for call in ("DIRECT.GET", "STREAM.INFO", "CONSUMER.LIST")
+            for stream in ("SCM", "EVENTS", "STATE", "AUDIT", "DEAD", "LOCKS", "DECISIONS")
+            if (call, stream) != ("DIRECT.GET", "DECISIONS")
+        ),
     )
     assert found["webhook-ingest"].subscribe == ("_INBOX_webhook-ingest.>",)
     assert found["env-controller"].subscribe == ("_INBOX_env-controller.>",)
@@ -215,6 +243,7 @@ def test_the_users_in_full() -> None:
         "env.*.*.*.build.requested",
         "audit.>",
         "dead.env-controller",
+        "decision.>",
         "$JS.API.CONSUMER.MSG.NEXT.SCM.env-controller",
         "$JS.ACK.SCM.env-controller.>",
         "$JS.API.CONSUMER.MSG.NEXT.EVENTS.env-controller",
@@ -260,3 +289,42 @@ def test_the_users_in_full() -> None:
         "$JS.API.DIRECT.GET.LOCKS",
         "$JS.API.STREAM.INFO.LOCKS",
     )
+
+
+async def test_who_is_on_call_reads_all_and_says_again_what_is_consumed(session_of: Any) -> None:
+    session = await session_of("oncall")
+    for stream in ("SCM", "EVENTS", "STATE", "AUDIT", "DEAD", "LOCKS"):
+        for call in ("STREAM.INFO", "DIRECT.GET", "CONSUMER.LIST"):
+            assert await session.try_(f"$JS.API.{call}.{stream}", b'{"seq": 1}' if call == "DIRECT.GET" else b"{}")
+        for call in ("STREAM.DELETE", "STREAM.PURGE", "STREAM.UPDATE", "STREAM.CREATE", "STREAM.MSG.DELETE"):
+            assert not await session.try_(f"$JS.API.{call}.{stream}", b"{}")
+        for call in ("CONSUMER.DELETE", "CONSUMER.CREATE", "CONSUMER.DURABLE.CREATE", "CONSUMER.PAUSE"):
+            assert not await session.try_(f"$JS.API.{call}.{stream}.env-controller", b"{}")
+        assert not await session.try_(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.env-controller", b"{}")
+        assert not await session.try_(f"$JS.ACK.{stream}.env-controller.1.1.1.1.0", b"+ACK")
+    assert await session.try_("$JS.API.STREAM.INFO.DECISIONS", b"{}")
+    assert not await session.try_("$JS.API.DIRECT.GET.DECISIONS", b'{"seq": 1}')
+    allowed = {type_ for type_, event in examples().items() if await session.publish(event)}
+    assert allowed == {
+        "dev.catalyst.scm.pull_request.changed.v1",
+        "dev.catalyst.scm.branch.pushed.v1",
+        "dev.catalyst.scm.comment.written.v1",
+        "dev.catalyst.scm.command.given.v1",
+        "dev.catalyst.environment.changed.v1",
+        "dev.catalyst.build.requested.v1",
+        "dev.catalyst.build.finished.v1",
+        "dev.catalyst.build.cleaned.v1",
+        "dev.catalyst.route.changed.v1",
+        "dev.catalyst.dead.settled.v1",
+    }
+    assert not await session.try_("dead.env-controller", b"{}")
+    assert not await session.try_("lock.notifier", b"me")
+    await session.client.subscribe("$JS.EVENT.>")
+    await session.client.flush()
+    while not session.refusals or '"$js.event.>"' not in session.refusals[-1]:
+        await asyncio.sleep(0.005)
+    before = len(session.refusals)
+    for subject in ("scm.>", "env.>", "audit.>", "dead.>"):
+        await session.client.subscribe(subject)
+    await session.client.flush()
+    assert len(session.refusals) == before

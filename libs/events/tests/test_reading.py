@@ -10,12 +10,14 @@ from nats.aio.client import Client
 
 from catalyst.events import catalogue, replaying
 from catalyst.events.binding import encode
-from catalyst.events.bus import Bus, Stored
-from catalyst.events.errors import Reject, Unread
+from catalyst.events.bus import Bus, BusSettings, Stored
+from catalyst.events.errors import Reject, Unpublished, Unread
 from catalyst.events.examples import changed, pull_request, push
 from catalyst.events.reading import PAGE, answered
 from catalyst.events.replaying import replay
 from catalyst.events.topology import EVENTS, SCM
+from catalyst.events.users import inbox_prefix
+from catalyst.model.environment import Phase
 
 
 async def fill(client: Client, count: int, *, subject: str = "scm.github.acme.shop.pull_request.42") -> None:
@@ -217,3 +219,106 @@ async def test_a_cancellation_that_comes_with_the_answer_is_not_lost() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_messages_are_read_from_a_time_on_and_by_number(writer: Client, controller: Bus) -> None:
+    await fill(writer, 5)
+    whole = [one async for one in controller.messages(SCM, "scm.>")]
+    since = [one async for one in controller.messages(SCM, "scm.>", since=whole[2].time)]
+    # A time has microseconds, the server nanoseconds: what was stored in that very microsecond may be in.
+    assert numbers(since)[-2:] == [3, 4]
+    assert numbers(since)[0] in (1, 2, 3)
+    assert [one async for one in controller.messages(SCM, "scm.>", since=datetime.now(UTC) + timedelta(hours=1))] == []
+    third = await controller.message(SCM, 3)
+    assert third is not None
+    assert third.data == b"2"
+    assert await controller.message(SCM, 6) is None
+
+
+async def test_the_last_of_each_subject_as_it_was(writer: Client, controller: Bus) -> None:
+    one, other = "scm.github.acme.shop.pull_request.1", "scm.github.acme.shop.pull_request.2"
+    for number, subject in enumerate((one, other, one)):
+        await writer.jetstream().publish(subject, b"%d" % number)
+        await asyncio.sleep(0.002)
+    whole = [stored async for stored in controller.messages(SCM, "scm.>")]
+    assert numbers(await controller.lasts(SCM, ["scm.>"])) == [1, 2]
+    assert numbers(await controller.lasts(SCM, [one])) == [2]
+    assert numbers(await controller.lasts(SCM, ["scm.>"], at=whole[1].time)) == [0, 1]
+    assert numbers(await controller.lasts(SCM, ["scm.>"], at=whole[0].time)) == [0]
+    assert await controller.lasts(SCM, ["scm.>"], at=whole[0].time - timedelta(seconds=1)) == []
+    assert await controller.lasts(SCM, ["scm.github.acme.other.>"]) == []
+
+
+async def test_what_the_server_says_of_streams_and_consumers(bus_of: Any) -> None:
+    oncall: Bus = await bus_of("oncall")
+    info = await oncall.stream_info(EVENTS)
+    assert info is not None
+    assert info["config"]["name"] == EVENTS
+    assert {each["name"] for each in await oncall.consumer_infos(EVENTS)} == {
+        "env-controller",
+        "builder",
+        "dns-proxy",
+        "notifier",
+    }
+
+
+async def test_a_stream_that_is_not_there(bare_server: Any) -> None:
+    settings = BusSettings(bare_server.url, bare_server.seed("oncall"), inbox_prefix("oncall"))
+    await bare_server.answers()
+    bus = await Bus.connect(settings, name="oncall", clock=lambda: datetime.now(UTC))
+    try:
+        assert await bus.stream_info(EVENTS) is None
+    finally:
+        await bus.drain()
+
+
+async def test_news_are_heard_live(bus_of: Any, writer: Client) -> None:
+    oncall: Bus = await bus_of("oncall")
+    async with oncall.news(["scm.github.>"]) as heard, asyncio.timeout(5):
+        await oncall.stream_info(SCM)  # the server has our subscription by then
+        assert not heard.is_set()
+        await fill(writer, 1)
+        await heard.wait()
+
+
+async def test_a_message_is_sent_again_as_the_same_event(bus_of: Any, controller: Bus) -> None:
+    ingest: Bus = await bus_of("webhook-ingest")
+    oncall: Bus = await bus_of("oncall")
+    await ingest.publish(pull_request())
+    assert (await ingest.publish(pull_request())).duplicate
+    (original,) = await controller.facts(pull_request().subject)
+    first = await oncall.resend(original)
+    assert (first.sequence, first.duplicate) == (2, False)
+    assert (await oncall.resend(original)).duplicate
+    facts = await controller.facts(pull_request().subject)
+    assert [stored.event() for stored in facts] == [pull_request(), pull_request()]
+    with pytest.raises(Unpublished, match="builder may not publish here"):
+        await (await bus_of("builder", publish_patience=2.0)).resend(original)
+
+
+async def test_a_snapshot_sent_again_keeps_its_end(bus_of: Any, controller: Bus) -> None:
+    gone = changed(phase=Phase.GONE)
+    await controller.publish(gone)
+    oncall: Bus = await bus_of("oncall")
+    stored = await oncall.last(EVENTS, gone.subject)
+    assert stored is not None
+    await oncall.resend(stored, unless_after=stored.sequence)
+    again = await oncall.last(EVENTS, gone.subject)
+    assert again is not None
+    assert again.sequence == stored.sequence + 1
+    assert again.headers["Nats-TTL"] == stored.headers["Nats-TTL"]
+
+
+async def test_what_is_refused_is_told_at_once(server: Any) -> None:
+    refused: list[str] = []
+    settings = BusSettings(server.url, server.seed("builder"), inbox_prefix("builder"))
+    bus = await Bus.connect(settings, name="builder", clock=lambda: datetime.now(UTC), on_refused=refused.append)
+    try:
+        reading_ = asyncio.create_task(bus.message(SCM, 1))
+        async with asyncio.timeout(2):
+            while not refused:
+                await asyncio.sleep(0.005)
+        assert refused == ["$js.api.direct.get.scm"]
+        reading_.cancel()
+    finally:
+        await bus.drain()

@@ -48,6 +48,7 @@ async def test_applied_once_made_twice_kept(bare_server: Any, operator: Client) 
         "create stream AUDIT",
         "create stream DEAD",
         "create stream LOCKS",
+        "create stream DECISIONS",
         "create consumer SCM/webhook-ingest",
         "create consumer SCM/env-controller",
         "create consumer EVENTS/env-controller",
@@ -143,13 +144,15 @@ def test_the_configuration_holds_public_keys_only(tmp_path: Path) -> None:
     assert config["jetstream"]["max_file_store"] == Budget().total
     (user,) = config["accounts"]["CATALYST"]["users"]
     assert user["nkey"] == public["operator"]
-    with pytest.raises(ValueError, match="user 'nobody' does not exist: expected one of operator, webhook-ingest"):
+    with pytest.raises(
+        ValueError, match="user 'nobody' does not exist: expected one of operator, oncall, webhook-ingest"
+    ):
         nats_server_config(store_dir="store", port=4222, public_keys={"nobody": "U"})
 
 
 def test_the_tool(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["keys", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == f"6 seeds and users.json in {tmp_path}\n"
+    assert capsys.readouterr().out == f"7 seeds and users.json in {tmp_path}\n"
     assert main(["server-config", "--store", "s", "--keys", str(tmp_path / "users.json")]) == 0
     assert json.loads(capsys.readouterr().out)["port"] == 4222
     assert main(["apply", "--url", "nats://127.0.0.1:1"]) == 2

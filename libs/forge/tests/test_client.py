@@ -160,6 +160,31 @@ async def test_each_token_is_for_one_repository_and_few_permissions(client: GitH
     assert await client.token(SHOP, {"contents": "read"}) == token, "one is enough while it is good"
 
 
+async def test_what_lies_in_a_commit(client: GitHubClient, github: GitHubDouble) -> None:
+    commit = github.commit(SHOP, "feature", {"web/Dockerfile": "FROM a", "web/app.py": "1", "top.txt": "2"})
+    root = await client.tree_of(SHOP, commit)
+    held = await client.tree(SHOP, root)
+    assert {"web", "top.txt"} <= held.keys()
+    assert (held["web"].mode, held["top.txt"].mode) == ("040000", "100644")
+    web = await client.tree(SHOP, held["web"].id)
+    assert web.keys() == {"Dockerfile", "app.py"}, "one folder, and not what is below"
+    other = github.commit(SHOP, "feature", {"top.txt": "3"})
+    again = await client.tree(SHOP, await client.tree_of(SHOP, other))
+    assert (again["web"], again["top.txt"] == held["top.txt"]) == (held["web"], False)
+    assert {tuple(sorted(each.permissions)) for each in github.signins.minted} == {("contents", "metadata")}
+    for ask in (client.tree_of(SHOP, "a" * 40), client.tree(SHOP, "b" * 40)):
+        with pytest.raises(NotThere):
+            await ask
+
+
+@pytest.mark.parametrize("name", ["main", "../pulls", "a" * 39, "A" * 40, f"{'a' * 40}?recursive=1", ""])
+async def test_an_object_is_named_by_its_id_alone(client: GitHubClient, github: GitHubDouble, name: str) -> None:
+    for ask in (client.tree_of(SHOP, name), client.tree(SHOP, name)):
+        with pytest.raises(Refused, match="hex digits"):
+            await ask
+    assert github.requests == []
+
+
 async def test_a_hundred_at_once_mint_one_token(client: GitHubClient, github: GitHubDouble) -> None:
     tokens = await asyncio.gather(*(client.token(SHOP, {"contents": "read"}) for _ in range(100)))
     assert len({token.value.get_secret_value() for token in tokens}) == 1

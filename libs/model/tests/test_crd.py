@@ -177,6 +177,8 @@ PATTERNS: list[Case] = [
     (P, "spec/definition/helm/valuesFiles", ["../x"], PATH, ["x"]),
     (P, "spec/development/egress/0/cidr", "10.0.0.1/8", "expected a network", "10.0.0.0/8"),
     (P, "spec/development/egress/0/cidr", "example.org", "expected a network", "2001:db8::/32"),
+    (P, "spec/secrets/0/name", "Stripe", "spec.secrets[0].name", "stripe.live"),
+    (P, "spec/secrets/0/name", "s" * 201, "spec.secrets[0].name", "s" * 200),  # its copy's name is longer
     (P, "spec/development/egress/0/cidr", "10.0.0.0", "expected a network", "10.0.0.0/32"),
     (P, "spec/development/ttl", "3 days", "spec.development.ttl", "72h"),
     (P, "spec/development/ttl", "0h", "expected a duration above zero", "1s"),

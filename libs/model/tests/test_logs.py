@@ -4,6 +4,8 @@ import base64
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from joserfc.jwk import ECKey
 
 from catalyst.builder.core.tokens import Signer
@@ -75,3 +77,28 @@ def test_it_is_short_and_printable() -> None:
     assert "line 499" in found
     assert tail("progress 1\rprogress 2\n") == "progress 1\nprogress 2"
     assert tail("") == ""
+
+
+PIECES = [
+    CONFIG,
+    JWT,
+    CANARY,
+    "password=",
+    "token: ",
+    "https://user:",
+    "@host",
+    "\n",
+    "\r",
+    "\x1b[31m",
+    " ",
+    '"',
+    "x" * 400,
+]
+
+
+@given(st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=30)), max_size=40).map("".join))
+def test_what_is_scrubbed_already_stays_as_it_is(log: str) -> None:
+    """env-controller scrubs a log when it reads it, and again when it tells of it: a record of the one must give the
+    other.
+    """
+    assert tail(tail(log)) == tail(log)

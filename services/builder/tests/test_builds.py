@@ -5,10 +5,13 @@ import base64
 import hashlib
 import json
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from building import Project, until
+from doubles.github import GitHubDouble
 
 from catalyst.model.environment import Phase
 
@@ -39,13 +42,16 @@ async def test_a_request_becomes_an_image(serve: Any, project: Project) -> None:
     assert (await project.answer(3))["attempt"] == 2
     assert len(project.jobs()) == 1
 
-    # The environment goes: so do Job, record and image.
+    # The environment goes: so do Job, record and image, whose manifest answers 404 from now on.
+    place = f"{project.team}/shop/web"
+    assert project.registry.status(place, digest) == 200
     await project.tell(project.snapshot({"web": ("k1", 2)}, phase=Phase.TERMINATING))
     assert (await project.answer(verb="cleaned"))["environment"]["uid"] == f"uid-{project.team}-pr-1"
     assert project.jobs() == []
     where = f"/api/v1/namespaces/{project.namespace()}"
     records = project.get(f"{where}/configmaps?labelSelector=catalyst.dev/build-record")["items"]
     assert not records
+    assert project.registry.status(place, digest) == 404
 
 
 async def test_a_fork_pushes_nothing_itself(serve: Any, project: Project) -> None:
@@ -239,6 +245,62 @@ async def test_what_is_unchanged_is_reused(serve: Any, project: Project) -> None
     assert (answer["outcome"], answer["key"], answer["digest"]) == ("succeeded", "k2", digest)
 
 
+@pytest.fixture
+def github(tmp_path: Path) -> Iterator[GitHubDouble]:
+    with GitHubDouble(tmp_path / "github") as made:
+        made.repository("acme/shop")
+        made.install("acme")
+        (tmp_path / "app.pem").write_text(made.private_key)
+        yield made
+
+
+async def test_a_commit_that_changes_nothing_of_a_component_needs_no_job(
+    serve: Any, project: Project, github: GitHubDouble, tmp_path: Path
+) -> None:
+    await serve(
+        github_url=github.url,
+        github_app_id=str(github.app.id),
+        github_private_key_file=str(tmp_path / "app.pem"),
+        git_url=github.git_url,
+        git_insecure="true",
+    )
+    git = github.state.repositories["acme/shop"].git
+    plain = project.request().repository
+    asked: dict[str, Any] = {
+        "repository": plain.model_copy(update={"clone_url": f"{github.git_url}/acme/shop.git"}),
+        "inputs": {"dockerfile": "web/Dockerfile", "context": "web"},
+    }
+
+    async def ask(key: str, files: dict[str, str], **digests: str) -> None:
+        commit = github.commit("acme/shop", "feature", files)
+        await project.tell(project.snapshot({"web": (key, 1)}, digests=digests))
+        await project.ask(project.request(key=key, commit=commit, **asked))
+
+    await ask("k1", {"web/Dockerfile": "FROM a", "web/app.py": "1"})
+    job = await project.job()
+    (inputs,) = [
+        each["value"]
+        for each in job["spec"]["template"]["spec"]["initContainers"][0]["env"]
+        if each["name"] == "INPUTS"
+    ]
+    (web,) = (id_ for _, _, id_, name in git.tree(git.branch("feature") or "") or () if name == "web")
+    ids = {name: id_ for _, _, id_, name in git.tree(web) or ()}
+    digest = await project.succeeds(job, fingerprint=f"{web}.{ids['Dockerfile']}.none.{inputs}")
+    await project.answer()
+
+    await ask("k2", {"README.md": "new"}, web=digest)
+    answer = await project.answer(2)
+    assert (answer["outcome"], answer["key"], answer["digest"]) == ("succeeded", "k2", digest)
+    assert (answer["ports"], answer["user"]) == ([8080], "app")
+    assert [each["metadata"]["name"] for each in project.jobs()] == [job["metadata"]["name"]]
+    where = f"/api/v1/namespaces/{project.namespace()}/configmaps?labelSelector=catalyst.dev/build-record"
+    recorded = [json.loads(each["data"]["record.json"]) for each in project.get(where)["items"]]
+    assert sorted((each["key"], each["digest"]) for each in recorded) == [("k1", digest), ("k2", digest)]
+
+    await ask("k3", {"web/app.py": "2"}, web=digest)
+    await project.job(key="k3")
+
+
 async def test_a_result_is_published_by_the_next_one_after_a_crash(
     serve: Any, project: Project, settings_of: Any
 ) -> None:
@@ -269,9 +331,11 @@ async def test_images_stay_while_another_environment_runs_them(serve: Any, proje
     await project.answer(verb="cleaned")
     records = f"/api/v1/namespaces/{project.namespace()}/configmaps?labelSelector=catalyst.dev/build-record"
     assert len(project.get(records)["items"]) == 1
+    assert project.registry.status(f"{project.team}/shop/web", digest) == 200
     await project.tell(project.snapshot({}, environment="pr-2", phase=Phase.TERMINATING, digests={"web": digest}))
     await project.answer(environment="pr-2", verb="cleaned")
     assert not project.get(records)["items"]
+    assert project.registry.status(f"{project.team}/shop/web", digest) == 404
 
 
 async def test_pulls_by_an_environments_password(serve: Any, project: Project) -> None:

@@ -20,7 +20,7 @@ from makers import (
 )
 from pydantic import BaseModel
 
-from catalyst.env_controller.core import backing, baseline, requests
+from catalyst.env_controller.core import backing, baseline, requests, shares
 from catalyst.env_controller.core.acceptance import (
     Problem,
     environment_problem,
@@ -213,6 +213,14 @@ def _backed(asked: Project) -> object:
     return [backing.manifests(subject(project_=asked), service) for service in found]
 
 
+def _shared(asked: Project) -> object:
+    """Which Secrets go to whom, beside those of a Project that shares one with all but forks."""
+    bare = project(secrets=[{"name": "x"}])
+    fork = environment(source={"pullRequest": {"number": 42, "fork": True}})
+    given_to = (environment(), fork, environment(type="Deployment"))
+    return [shares.shares(asked if asked.spec.secrets else bare, each) for each in given_to]
+
+
 def _judged(asked: Project) -> object:
     return project_problem(asked, GRANTS, PLATFORM)
 
@@ -246,6 +254,9 @@ EFFECTS_OF_A_PROJECT: Mapping[str, tuple[Any, Callable[[Project], object]]] = {
         [{"name": "x", "engine": "postgres", "storage": {"size": "1Gi", "storageClassName": "fast"}}],
         _backed,
     ),
+    "secrets[].name": ([{"name": "y"}], _shared),
+    "secrets[].types": ([{"name": "x", "types": ["Development"]}], _shared),
+    "secrets[].forks": ([{"name": "x", "forks": True}], _shared),
     "paused": (True, _asked),
 }
 """Path → a value, and where it shows. What a component says shows in what is built, run and routed: `_run`."""
@@ -437,7 +448,6 @@ def test_what_is_named() -> None:
         "spec.services[].credentialsRef",
         "spec.services[].backup",
         "spec.definition",
-        "spec.secrets",
         "spec.deployments",
         "spec.development.sleep",
         "spec.source.defaultBranch",

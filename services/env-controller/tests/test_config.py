@@ -55,6 +55,15 @@ def test_what_is_wrong_is_named(environ: pytest.MonkeyPatch, name: str, value: s
         load(Settings)
 
 
+@pytest.mark.parametrize("value", ["Preview.example.org", "a_b.example.org", "preview..org", f"{'a.' * 94}bc"])
+def test_a_zone_that_could_hold_no_host_stops_the_boot(environ: pytest.MonkeyPatch, value: str) -> None:
+    environ.setenv("CATALYST_ZONE", value)
+    with pytest.raises(BadSettings, match=r"CATALYST_ZONE: zone .+: expected a lower-case DNS name"):
+        load(Settings)
+    environ.setenv("CATALYST_ZONE", f"{'a.' * 94}b")
+    assert len(load(Settings).zone) == 189
+
+
 @pytest.mark.parametrize("value", ["10.0.0.0", "10.0.0.1/8", "::ffff", "10.0.0.0/8,nonsense", "10.0.0.0/8;10.1.0.0/16"])
 def test_protected_networks_must_be_networks(environ: pytest.MonkeyPatch, value: str) -> None:
     environ.setenv("CATALYST_PROTECTED_NETWORKS", value)

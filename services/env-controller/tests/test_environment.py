@@ -1,12 +1,15 @@
 """decide: state in, decision out, one table row a situation."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from makers import GRANTS, NOW, NOW_TEXT, PLATFORM, at, environment, project, stored, subject
 
 from catalyst.env_controller.core import baseline
+from catalyst.env_controller.core.deploying import deploy
 from catalyst.env_controller.core.environment import decide, refused_by_cluster
+from catalyst.env_controller.core.platform import Platform
 from catalyst.env_controller.core.world import Decision, Observed, World
 from catalyst.model import labels
 from catalyst.model.environment import Environment, EnvironmentStatus, Phase
@@ -284,3 +287,19 @@ def test_conditions_move_their_time_only_with_their_status() -> None:
     assert accepted is not None
     assert supported is not None
     assert (accepted.last_transition_time, supported.last_transition_time) == (at(600), NOW)
+
+
+@pytest.mark.parametrize(("zone", "reason"), [("No Zone", "InvalidHost"), ("preview.example.org", "Routing")])
+def test_a_host_that_cannot_be_is_said_and_the_rest_runs(zone: str, reason: str) -> None:
+    of = project(components=[{"name": "web", "image": "nginx", "expose": {"port": 80}}])
+    about, platform = environment(source={"commit": "a" * 40}), Platform(zone=zone)
+    made = deploy(subject(about, of, platform), replace(MADE, project=of, platform=platform), EnvironmentStatus(), NOW)
+    assert {manifest["kind"] for manifest in made.apply} == {"Deployment", "Service"}
+    there = {seen.key: seen for seen in (stored(manifest, "u") for manifest in made.apply)}
+    world = replace(MADE, project=of, platform=platform, children={**SEEN, **there})
+    decision = deploy(subject(about, of, platform), world, EnvironmentStatus(), NOW)
+    assert conditions(decision)["Routed"] == ("False", reason)
+    assert isinstance(decision.status, EnvironmentStatus)
+    routed = decision.status.condition("Routed")
+    assert routed is not None
+    assert zone in routed.message

@@ -118,12 +118,36 @@ def test_not_accepted_makes_nothing_and_removes_nothing() -> None:
 
 
 def test_what_is_not_implemented_is_named() -> None:
-    decision = decide_project(project(secrets=[{"name": "shared"}]), MADE, NOW)
+    decision = decide_project(project(deployments=[{"name": "staging", "branch": "main"}]), MADE, NOW)
     assert isinstance(decision.status, ProjectStatus)
     supported = decision.status.condition("Supported")
     assert supported is not None
-    assert supported.message == ("Not implemented yet, and without effect: spec.secrets. Everything else is done.")
+    assert supported.message == ("Not implemented yet, and without effect: spec.deployments. Everything else is done.")
     assert said(decision)["Ready"] == ("True", "Ready")
+
+
+# Shared Secrets
+
+READS = with_digest(
+    {
+        "apiVersion": f"{RBAC}/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": "catalyst-shared-secrets", "namespace": "acme--shop", "labels": IDENTITY},
+        "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": "catalyst-shared-secrets"},
+        "subjects": [{"kind": "ServiceAccount", "name": "env-controller", "namespace": "catalyst-system"}],
+    }
+)
+
+
+def test_who_shares_secrets_lets_them_be_read_and_who_shares_none_does_not() -> None:
+    sharing = project(secrets=[{"name": "stripe"}])
+    assert decide_project(sharing, MADE, NOW).apply == (READS,)
+    bound = stored(READS, "uid-r", "10")
+    children = {**MADE.children, bound.key: bound}
+    assert not decide_project(sharing, world(children=children), NOW).changes_objects
+    assert decide_project(project(), world(children=children), NOW).delete == (bound.ref,)
+    foreign = replace(bound, labels={})
+    assert not decide_project(project(), world(children={**MADE.children, bound.key: foreign}), NOW).changes_objects
 
 
 # Deletion

@@ -9,9 +9,12 @@ import pytest
 from in_memory import MemoryBus, MemoryKube, Running, running, with_team
 from makers import HOST, A, B, environment_manifest, project_manifest
 
-from catalyst.env_controller.reconcile import EnvironmentKey, FactKey
+from catalyst.env_controller.core.requests import Create
+from catalyst.env_controller.reconcile import EnvironmentKey, FactKey, ProjectKey
 from catalyst.events import examples
+from catalyst.events.catalogue import EnvironmentName, RouteChanged
 from catalyst.events.errors import Reject
+from catalyst.events.event import route_changed
 from catalyst.local.virtual_time import EPOCH, virtual_loop
 from catalyst.model import labels
 from catalyst.model.manifest import Manifest
@@ -325,5 +328,59 @@ def test_an_environment_in_a_foreign_namespace_changes_and_says_nothing_there() 
         assert found.bus.snapshots() == []
         assert EnvironmentKey("elsewhere", "pr-42").namespace != "acme--shop"
         assert labels.FINALIZER in found.kube.objects[("Environment", "elsewhere", "pr-42")]["metadata"]["finalizers"]
+
+    on_virtual_time(story)
+
+
+# What is recorded
+
+
+def test_each_decision_that_changes_something_is_recorded_with_what_led_to_it() -> None:
+    async def story(found: Running) -> None:
+        assert [type(each.inputs).__name__ for each in found.decided] == ["ProjectInputs"] * len(found.decided)
+        assert found.decided
+        found.decided.clear()
+        event = fact("d-1")
+        await found.handlers.handle(found.bus.deliver(event))
+        await asyncio.sleep(1)
+        first, *others = found.decided
+        assert (first.key, first.event) == (f"FactKey {event.subject}", "webhook-ingest/d-1")
+        assert isinstance(first.result, Create)
+        assert {each.key for each in others} == {"EnvironmentKey acme--shop/pr-42"}
+        assert [bool(each.result.create) for each in others] == [True] + [False] * (len(others) - 1)  # type: ignore[union-attr]
+        for each in found.decided:
+            assert each.inputs.decided() == each.result
+
+        # Looked at again, nothing is recorded; answered, the event is named.
+        found.decided.clear()
+        found.controller.enqueue(EnvironmentKey("acme--shop", "pr-42"))
+        found.controller.enqueue(ProjectKey("acme", "shop"))
+        await found.handlers.handle(found.bus.deliver(fact("d-2", 1, action="labeled", labels=("x",))))
+        await asyncio.sleep(700)
+        assert found.decided == []
+
+    on_virtual_time(story)
+
+
+def test_a_question_that_is_asked_again_is_a_decision_of_its_own() -> None:
+    async def story(found: Running) -> None:
+        await found.kube.create(created(environment_manifest()))
+        await asyncio.sleep(1)
+        routes = [{"host": HOST, "namespace": "acme--shop--pr-42", "service": "web", "port": 80}]
+        found.kube.change(ENVIRONMENT, {"status": {"routes": routes}})
+        await asyncio.sleep(1)
+        found.kube.remove(ENVIRONMENT)
+        await asyncio.sleep(10)
+        found.decided.clear()
+        await asyncio.sleep(180)
+        assert [each.result.again for each in found.decided] == [1, 2, 3]  # type: ignore[union-attr]
+        found.decided.clear()
+        uid = found.kube.objects[ENVIRONMENT]["metadata"]["uid"]
+        name = EnvironmentName(team="acme", project="shop", environment="pr-42", uid=uid)
+        data = RouteChanged(environment=name, host=HOST, live=False)
+        answer = route_changed(data, causing=examples.changed(), time=EPOCH)
+        await found.handlers.handle(found.bus.deliver(answer))
+        await asyncio.sleep(1)
+        assert found.decided[0].event == answer.message_id
 
     on_virtual_time(story)

@@ -1,5 +1,6 @@
 """Teardown: asked, answered, removed, released, in that order and never otherwise."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -81,9 +82,37 @@ def test_an_open_question_is_asked_again_every_minute(seconds: int, again: int, 
     assert terminating is not None
     assert terminating.message == (
         f"Waiting for the answer that these are gone: route {HOST}. "
-        "Asked again every minute; nothing is removed before."
+        "Asked again every minute; the namespace is not removed before."
     )
     assert not decision.changes_objects
+
+
+RUNNING = [
+    stored(
+        {"apiVersion": "apps/v1", "kind": kind, "metadata": {**named, "labels": subject().labels}},
+        f"uid-{kind}",
+    )
+    for kind, named in (
+        ("Deployment", {"namespace": "acme--shop--pr-42", "name": "web"}),
+        ("StatefulSet", {"namespace": "acme--shop--pr-42", "name": "db"}),
+        ("Service", {"namespace": "acme--shop--pr-42", "name": "web"}),
+    )
+]
+SOMEBODY_ELSES = Observed(replace(RUNNING[0].ref, name="other", uid="uid-o"), {labels.ENVIRONMENT_UID: "another"})
+ON_ITS_WAY = replace(RUNNING[0], ref=replace(RUNNING[0].ref, name="old", uid="uid-g"), terminating=True)
+THERE = {one.key: one for one in (*RUNNING, SOMEBODY_ELSES, ON_ITS_WAY)}
+
+
+@pytest.mark.parametrize("builds", [{}, {"builds": BUILDS}])
+def test_what_runs_goes_when_no_route_leads_to_it_any_more(builds: Manifest) -> None:
+    """Its pods end while Kubernetes, or builder, is still busy with the rest. Only what is ours, and by its uid."""
+    before = decide(going(routes=ROUTES, namespace=RECORDED, **builds), world(NAMESPACE, THERE), NOW)
+    assert before.delete == ()
+    after = going(routes=ROUTES, namespace=RECORDED, answers=answered(live=False), **builds)
+    decision = decide(after, world(NAMESPACE, THERE), NOW)
+    namespace = () if builds else (NAMESPACE.ref,)
+    assert decision.delete == (*namespace, RUNNING[0].ref, RUNNING[1].ref)
+    assert reason(decision) == (Phase.TERMINATING, "AwaitingAnswers" if builds else "RemovingNamespace")
 
 
 def test_the_namespace_is_recorded_before_it_is_deleted() -> None:

@@ -1,18 +1,30 @@
 """Every reason leads to a page that exists, and every page is listed."""
 
+import re
 from pathlib import Path
 
 from snapshots import shown
 
-from catalyst.notifier.core.remedies import REMEDIES, UNKNOWN, remedy
+from catalyst.model.remedies import REMEDIES, UNKNOWN, remedy
 
-RUNBOOKS = Path(__file__).parents[3] / "docs" / "runbooks"
+ROOT = Path(__file__).parents[3]
+RUNBOOKS = ROOT / "docs" / "runbooks"
 
 
 def test_each_reason_has_its_runbook_and_each_runbook_a_reason() -> None:
     linked = {each.runbook for each in (*REMEDIES.values(), UNKNOWN)}
     pages = {page.stem for page in RUNBOOKS.glob("*.md")} - {"README"}
     assert linked == pages
+
+
+def test_each_reason_of_a_build_says_what_to_do() -> None:
+    """builder's reasons, as its source names them: no service imports another."""
+    source = ROOT / "services" / "builder" / "src"
+    texts = [path.read_text() for path in source.rglob("*") if path.suffix in (".py", ".sh")]
+    found = {reason for text in texts for reason in re.findall(r'(?:Broken|Refusal)\(\s*"(\w+)"', text)}
+    found |= {reason for text in texts for reason in re.findall(r"\bfail ([A-Z]\w+)", text)}
+    assert {"BuildFailed", "SourceNotReadable", "CommitNotFound"} <= found
+    assert found - set(REMEDIES) == set()
 
 
 def test_all_runbooks_are_listed_and_begin_with_their_name() -> None:

@@ -437,6 +437,29 @@ def delete_reaction(ask: Ask) -> Answer:
     return Answer(204)
 
 
+# What lies in a commit
+
+
+def get_commit(ask: Ask) -> Answer:
+    sha = ask.path["commit_sha"]
+    git = ask.repository.git
+    tree = git.tree_of(sha)
+    if tree is None:
+        raise not_found()
+    (told,) = git.log(sha, 1)
+    return Answer(200, ask.github.shapes.git_commit(ask.repository, told, git.parents(sha)))
+
+
+def get_tree(ask: Ask) -> Answer:
+    if "recursive" in ask.query:
+        raise Problem(501, "the double tells of one folder at a time")
+    git, sha = ask.repository.git, ask.path["tree_sha"]
+    held = git.tree(sha)
+    if held is None:
+        raise not_found()
+    return Answer(200, ask.github.shapes.git_tree(ask.repository, sha, held))
+
+
 # Deployments and checks
 
 
@@ -639,6 +662,8 @@ HANDLERS: Mapping[str, Rule] = {
     "checks/get": Rule(get_check, {"checks": "read"}),
     "checks/list-for-ref": Rule(list_checks, {"checks": "read"}),
     "checks/update": Rule(update_check, {"checks": "write"}, apps_only=True),
+    "git/get-commit": Rule(get_commit, {"contents": "read"}),
+    "git/get-tree": Rule(get_tree, {"contents": "read"}),
     "issues/add-labels": Rule(add_labels, WRITE_CONVERSATION),
     "issues/create-comment": Rule(create_comment, WRITE_CONVERSATION),
     "issues/delete-comment": Rule(delete_comment, WRITE_CONVERSATION),

@@ -79,6 +79,27 @@ class GitRepository:
             return name
         return None
 
+    def tree_of(self, commit: str) -> str | None:
+        """The id of a commit's root folder; None when there is no such commit."""
+        if not self._does("cat-file", "-e", f"{commit}^{{commit}}"):
+            return None
+        return self._git("rev-parse", f"{commit}^{{tree}}").strip()
+
+    def tree(self, tree: str) -> list[tuple[str, str, str, str]] | None:
+        """(mode, type, id, name) of what a folder holds; None when there is no such folder."""
+        if not self._does("cat-file", "-e", f"{tree}^{{tree}}"):
+            return None
+        found = []
+        for line in filter(None, self._git("ls-tree", "-z", tree).split("\0")):
+            head, _, name = line.partition("\t")
+            mode, kind, id_ = head.split(" ")
+            found.append((mode, kind, id_, name))
+        return found
+
+    def parents(self, commit: str) -> list[str]:
+        """The commits before it."""
+        return self._git("rev-list", "--parents", "--max-count=1", commit).split()[1:]
+
     def point(self, ref: str, sha: str) -> None:
         """Move a ref."""
         self._git("update-ref", ref, sha)

@@ -7,12 +7,13 @@ every field is there; the description says whether the result is right.
 import base64
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from doubles.github.git import Commit
 from doubles.github.state import (
     LEGACY,
     CheckRun,
@@ -252,6 +253,33 @@ class Shapes:
             "content": reaction.content,
             "created_at": when(reaction.created_at),
         }
+
+    def git_commit(self, repository: Repository, commit: Commit, parents: Sequence[str]) -> JSON:
+        """A commit as git has it."""
+        base, pages = f"{self.api}/repos/{repository.full_name}/git", f"{self.web}/{repository.full_name}/commit"
+        person = {"name": commit.author, "email": commit.email, "date": commit.time}
+        unsigned = {"verified": False, "reason": "unsigned", "signature": None, "payload": None, "verified_at": None}
+        return {
+            "sha": commit.sha,
+            "node_id": base64.b64encode(f"C_{commit.sha}".encode()).decode(),
+            "url": f"{base}/commits/{commit.sha}",
+            "html_url": f"{pages}/{commit.sha}",
+            "author": person,
+            "committer": person,
+            "tree": {"sha": commit.tree, "url": f"{base}/trees/{commit.tree}"},
+            "message": commit.message,
+            "parents": [{"sha": p, "url": f"{base}/commits/{p}", "html_url": f"{pages}/{p}"} for p in parents],
+            "verification": unsigned,
+        }
+
+    def git_tree(self, repository: Repository, sha: str, held: Sequence[tuple[str, str, str, str]]) -> JSON:
+        """What a folder of a commit holds: (mode, type, id, name)."""
+        base = f"{self.api}/repos/{repository.full_name}/git"
+        listed = [
+            {"path": name, "mode": mode, "type": kind, "sha": id_, "url": f"{base}/{kind}s/{id_}"}
+            for mode, kind, id_, name in held
+        ]
+        return {"sha": sha, "url": f"{base}/trees/{sha}", "truncated": False, "tree": listed}
 
     def deployment(self, repository: Repository, deployment: Deployment) -> JSON:
         """A deployment."""

@@ -2,7 +2,7 @@
 what differs.
 
     <folder>/                .run/cluster/platform for the cluster of this machine
-      nkeys/                 a seed for each NATS user; the operator's is only here
+      nkeys/                 a seed for each NATS user; those of people, operator and oncall, are only here
       peers                  the password that NATS servers know each other by
       edge/                  the edge's authority; root.crt is what visitors trust, root.key stays here
       webhook-secret         what the forge signs with
@@ -36,7 +36,7 @@ import yaml
 from catalyst.dns_proxy.authority import write_keys as write_edge_keys
 from catalyst.events.keys import write_keys
 from catalyst.events.server import Peers, nats_server_config
-from catalyst.events.users import OPERATOR, users
+from catalyst.events.users import OPERATOR, PEOPLE, users
 from catalyst.local import certs, components, installation
 from catalyst.local.cluster import ClusterState
 from catalyst.local.existing import ExistingCluster
@@ -304,7 +304,7 @@ def _made(plan: _Plan, rendered: list[Manifest]) -> dict[str, dict[str, Path]]:
         public_keys=public,
         peers=_peers(plan, rendered),
     )
-    seeds = {f"nats-{name}": {"seed": plan.folder / "nkeys" / f"{name}.seed"} for name in public if name != OPERATOR}
+    seeds = {f"nats-{name}": {"seed": plan.folder / "nkeys" / f"{name}.seed"} for name in public if name not in PEOPLE}
     return {
         **seeds,
         "nats-config": {"nats.conf": certs.write(plan.folder / "nats.conf", config.encode())},

@@ -15,6 +15,7 @@ from catalyst.events.catalogue import (
     CommentWritten,
     Data,
     DeadLetter,
+    DeadSettled,
     EnvironmentChanged,
     EnvironmentData,
     PullRequestChanged,
@@ -22,6 +23,7 @@ from catalyst.events.catalogue import (
 from catalyst.events.event import Event
 from catalyst.events.examples import examples
 from catalyst.events.schemas import json_schema
+from catalyst.events.subjects import dead_subject
 from catalyst.events.topology import CONSUMERS
 
 VERSION: Final = "1.0.0"
@@ -78,6 +80,8 @@ def address(data: type[Data]) -> str:
         return f"audit.{_IDENTITY}"
     if issubclass(data, DeadLetter):
         return "dead.{service}"
+    if issubclass(data, DeadSettled):
+        return dead_subject(data.WRITERS[0])
     raise TypeError(f"{data.__name__} has no address: add it here")
 
 

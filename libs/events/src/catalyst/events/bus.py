@@ -5,6 +5,9 @@ publish   awaited, retried with one id for 8 s, then Unpublished; a repeat is st
 consume   one standing pull a consumer (consuming.py)
 facts, subjects, state, states   direct reads (reading.py)
 swap      one record replaced, if it is still the one that was seen (locks.py)
+keep      one record more that is no event, tried once
+resend    what is stored already, once more, for consumers that could not handle it
+news      that something was published, live
 replay    history in order (replaying.py)
 ```
 
@@ -14,12 +17,14 @@ The connection never gives up by itself. A server that is frozen is noticed by u
 import asyncio
 import hashlib
 import logging
+import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import nats.errors
 import nats.js.api
@@ -29,7 +34,7 @@ from nats.aio.msg import Msg
 
 from catalyst.events import reading, replaying, tracing
 from catalyst.events.acks import Acks
-from catalyst.events.binding import encode
+from catalyst.events.binding import CONTENT_TYPE, MESSAGE_ID, TRACEPARENT, TTL, encode
 from catalyst.events.catalogue import DeadLetter
 from catalyst.events.client import ClosingClient
 from catalyst.events.consuming import Consumption, Handler, Received
@@ -57,6 +62,7 @@ class BusSettings:
     """Where the bus is and who we are there. `seed_file` holds the user's nkey seed; None: a server without users.
 
     All durations in seconds. `inbox_prefix` is private to the user: nobody else may listen to answers meant for us.
+    `ca_file`: the authority that a server with TLS is verified by; None: those the machine trusts.
     """
 
     url: str
@@ -66,13 +72,22 @@ class BusSettings:
     publish_timeout: float = 1.5
     publish_patience: float = 8.0
     drain_patience: float = 10.0
+    ca_file: Path | None = None
 
 
 class Bus:
     """One connection to NATS. Made by `Bus.connect`, ended by `drain`."""
 
     def __init__(
-        self, settings: BusSettings, client: Client, *, name: str, clock: Clock, points: Points, spans: bool
+        self,
+        settings: BusSettings,
+        client: Client,
+        *,
+        name: str,
+        clock: Clock,
+        points: Points,
+        spans: bool,
+        on_refused: Callable[[str], None] | None = None,
     ) -> None:
         self._settings = settings
         self._client = client
@@ -81,6 +96,7 @@ class Bus:
         self._clock = clock
         self._points = points
         self._spans = spans
+        self._on_refused = on_refused
         self._consumptions: set[Consumption] = set()
         self._refusals: dict[str, str] = {}
         """Subject, in lower case as the client reports it → why it may not be published."""
@@ -99,20 +115,29 @@ class Bus:
         points: Points = no_points,
         on_closed: Callable[[], Awaitable[None]] | None = None,
         spans: bool = True,
+        on_refused: Callable[[str], None] | None = None,
     ) -> Self:
         """Connects as `name`. `on_closed` is awaited when the connection is lost for good, which a drain is not: the
         process had better end. `spans`: False when nobody records them; trace ids are handed on all the same.
+        `on_refused` is told each subject, in lower case, that the server does not let us publish to or hear: it says
+        so beside the request, which only runs into its timeout.
 
         Raises:
             Unreachable: no connection within `connect_patience`, with the last reason.
         """
+        tls: dict[str, Any] = {}
+        if settings.ca_file is not None:
+            try:
+                tls = {"tls": ssl.create_default_context(cafile=str(settings.ca_file))}
+            except OSError as exc:
+                raise Unreachable(f"no authority to verify {settings.url} by: {settings.ca_file}: {exc}") from exc
         if settings.seed_file is not None:
             try:
                 public_key(settings.seed_file)
             except (OSError, ValueError) as exc:
                 raise Unreachable(f"no key to connect to {settings.url} as {name}: {exc}") from exc
         client = ClosingClient()
-        bus = cls(settings, client, name=name, clock=clock, points=points, spans=spans)
+        bus = cls(settings, client, name=name, clock=clock, points=points, spans=spans, on_refused=on_refused)
         reasons: deque[str] = deque(maxlen=16)
 
         async def closed() -> None:
@@ -145,6 +170,7 @@ class Bus:
                     disconnected_cb=bus._disconnected,
                     reconnected_cb=bus._reconnected,
                     closed_cb=closed,
+                    **tls,
                 )
                 await bus._acks.listen()
         except (TimeoutError, OSError, nats.errors.Error) as exc:
@@ -210,6 +236,63 @@ class Bus:
         """The newest message of one subject. Raises `Unread`."""
         return await reading.last_message(self._client, stream, subject)
 
+    def messages(
+        self, stream: str, filter_subject: str, *, start: int = 1, since: datetime | None = None
+    ) -> AsyncIterator[Stored]:
+        """What a stream holds for a subject or filter, oldest first, by direct gets: from a sequence, or from a time
+        on; ends with the last message there is. Raises `Unread`.
+        """
+        return reading.messages(self._client, stream, filter_subject, start=start, since=since)
+
+    async def message(self, stream: str, sequence: int) -> Stored | None:
+        """One message by its sequence. Raises `Unread`."""
+        return await reading.message(self._client, stream, sequence)
+
+    async def lasts(self, stream: str, filters: Sequence[str], *, at: datetime | None = None) -> list[Stored]:
+        """The newest message of each subject that matches, of 1024 at most; with `at` as it was then. Raises
+        `Unread`.
+        """
+        return await reading.lasts(self._client, stream, filters, at=at)
+
+    async def stream_info(self, stream: str) -> dict[str, Any] | None:
+        """What the server says about a stream; None when there is none. Raises `Unread`."""
+        return await reading.stream_info(self._client, stream)
+
+    async def consumer_infos(self, stream: str) -> list[dict[str, Any]]:
+        """What the server says about the consumers of a stream. Raises `Unread`."""
+        return await reading.consumer_infos(self._client, stream)
+
+    @asynccontextmanager
+    async def news(self, subjects: Sequence[str]) -> AsyncIterator[asyncio.Event]:
+        """An event that is set whenever something is published on one of these, live. It may not be stored yet."""
+        heard = asyncio.Event()
+
+        async def arrived(_: Msg) -> None:
+            heard.set()
+
+        subscriptions = [await self._client.subscribe(subject, cb=arrived) for subject in subjects]
+        try:
+            yield heard
+        finally:
+            if not self._client.is_closed and not self._client.is_draining:
+                for subscription in subscriptions:
+                    await subscription.unsubscribe()
+
+    async def resend(self, stored: Stored, *, unless_after: int | None = None) -> Published:
+        """Stores a message once more under a new message id, so that every consumer of its subject is handed it again;
+        to them it is the same event. Sent again twice it is a `duplicate`. `unless_after`: only while that sequence is
+        the newest of its subject.
+
+        Raises:
+            Unpublished: not stored within `publish_patience`, forbidden, or no longer the newest.
+        """
+        kept = (TTL, TRACEPARENT)
+        headers = {name: value for name, value in stored.headers.items() if name in kept}
+        headers |= {"content-type": CONTENT_TYPE, MESSAGE_ID: f"resent/{stored.stream}/{stored.sequence}"}
+        if unless_after is not None:
+            headers[nats.js.api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value] = str(unless_after)
+        return await self._stored(stored.subject, stored.data, headers)
+
     async def state(self, subject: str) -> Stored | None:
         """The last snapshot of one environment; `subject` is its `environment.changed`. Raises `Unread`."""
         return await self.last(STATE, subject)
@@ -261,6 +344,24 @@ class Bus:
         except nats.js.errors.APIError as exc:
             if exc.err_code == WRONG_LAST_SEQUENCE:
                 return None
+            raise Unpublished(f"{subject}: {exc.description}") from exc
+        except (TimeoutError, nats.errors.Error) as exc:
+            raise Unpublished(f"{subject}: {self._refusals.get(subject.lower(), _explained(exc))}") from exc
+
+    async def keep(self, subject: str, body: bytes, headers: dict[str, str]) -> None:
+        """Stores a record that is no event. Tried once: whoever keeps records can do without one.
+
+        Raises:
+            Unpublished: no answer in time, refused, or larger than the server takes. The record *may* be stored.
+        """
+        if not self._up.is_set():
+            raise Unpublished(f"{subject}: no connection")
+        if len(body) > self._client.max_payload // 2:
+            raise Unpublished(f"{subject}: {len(body)} bytes are more than half of what the bus takes")
+        self._refusals.pop(subject.lower(), None)
+        try:
+            await self._acks.publish(subject, body, headers, within=self._settings.publish_timeout)
+        except nats.js.errors.APIError as exc:
             raise Unpublished(f"{subject}: {exc.description}") from exc
         except (TimeoutError, nats.errors.Error) as exc:
             raise Unpublished(f"{subject}: {self._refusals.get(subject.lower(), _explained(exc))}") from exc
@@ -345,12 +446,20 @@ class Bus:
         """Remembers what the server refused: it says so beside the request, which only runs into its timeout."""
         text = str(error)
         logger.warning("the bus reports an error", extra={"error": text or type(error).__name__})
+        if self._on_refused is not None and (refused := _refused(text)):
+            self._on_refused(refused)
         _, found, rest = text.lower().partition('permissions violation for publish to "')
         if found:
             subject = rest.partition('"')[0]
             self._refusals[subject] = f"{self._name} may not publish here"
             for consumption in self._consumptions:
                 consumption.forbidden(subject)
+
+
+def _refused(text: str) -> str | None:
+    """The subject in the server's `Permissions Violation for Publish to "…"`."""
+    _, found, rest = text.lower().partition("permissions violation for ")
+    return rest.partition('"')[2].partition('"')[0] if found else None
 
 
 def _text(body: bytes) -> str | None:

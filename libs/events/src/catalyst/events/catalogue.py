@@ -13,6 +13,7 @@
 | `SessionOpened`, `SessionClosed` | `env…session.opened`, `.closed` | gateway |
 | `AuditRecord` | `audit.…` | gateway, env-controller |
 | `DeadLetter` | `dead.<service>` | every consumer |
+| `DeadSettled` | `dead.oncall` | who is on call |
 
 Fields are camelCase on the wire. Readers ignore unknown fields; writers never remove one. A subject is a function of
 the data, so an event cannot be filed under another environment than the one it speaks of.
@@ -432,6 +433,35 @@ class DeadLetter(Data):
         return f"{self.stream}/{self.sequence}"
 
 
+class DeadSettled(Data):
+    """Somebody dealt with a dead letter: its message was sent again, or dropped. The letter stays where it is."""
+
+    TYPE = "dev.catalyst.dead.settled.v1"
+    WRITERS = ("oncall",)
+
+    consumer: str = Field(min_length=1, description="Whose letter: it, stream and sequence are those of the letter.")
+    stream: str
+    sequence: Positive
+    outcome: Literal["resent", "dropped"]
+    by: str = Field(min_length=1, description="Who says to have done it. The credential itself is everybody's on call.")
+    reason: str | None = Field(default=None, max_length=1024, description="Why it was dropped.")
+    resent_sequence: Positive | None = Field(default=None, description="Where in the stream the message is again.")
+
+    @model_validator(mode="after")
+    def _says_how(self) -> Self:
+        if self.outcome == "resent" and self.resent_sequence is None:
+            raise ValueError("resentSequence: expected one when outcome is resent")
+        if self.outcome == "dropped" and not self.reason:
+            raise ValueError("reason: expected one when outcome is dropped")
+        return self
+
+    def nats_subject(self) -> str:
+        return subjects.dead_subject(self.WRITERS[0])
+
+    def about(self) -> str:
+        return f"{self.stream}/{self.sequence}"
+
+
 CATALOGUE: Final[Mapping[str, type[Data]]] = {
     data.TYPE: data
     for data in (
@@ -448,5 +478,6 @@ CATALOGUE: Final[Mapping[str, type[Data]]] = {
         SessionClosed,
         AuditRecord,
         DeadLetter,
+        DeadSettled,
     )
 }

@@ -3,15 +3,17 @@
 A consumer that rejects writes a letter with the reason and then terminates the message; the server reports that
 termination too. The advisory says less, so it is dropped when a letter for the same (stream, consumer, sequence) is
 there. What remains are messages that killed their handler until the server gave up.
+
+Nothing leaves DEAD before its time. Who has dealt with a message says so beside it: `DeadSettled`.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import orjson
 
-from catalyst.events.catalogue import DeadLetter
+from catalyst.events.catalogue import DeadLetter, DeadSettled
 from catalyst.events.errors import Reject
 from catalyst.events.stored import Stored
 from catalyst.events.topology import ADVISORY, MAX_DELIVERIES
@@ -19,7 +21,9 @@ from catalyst.events.topology import ADVISORY, MAX_DELIVERIES
 
 @dataclass(frozen=True, slots=True)
 class Dead:
-    """One message that needs a person. `letter`: its consumer could still say why; `entry`: where DEAD keeps it."""
+    """One message that needs a person. `letter`: its consumer could still say why; `entry`: where DEAD keeps it;
+    `settled`: somebody has dealt with it.
+    """
 
     stream: str
     consumer: str
@@ -27,6 +31,7 @@ class Dead:
     reason: str
     entry: Stored
     letter: DeadLetter | None = None
+    settled: DeadSettled | None = None
 
 
 GIVEN_UP: Final = "the server gave up: delivered as often as allowed and never answered for"
@@ -38,17 +43,21 @@ def dead(entries: Iterable[Stored]) -> list[Dead]:
     """What stands in DEAD, oldest first, each message once a consumer."""
     letters: dict[tuple[str, str, int], Dead] = {}
     advisories: dict[tuple[str, str, int], Dead] = {}
+    settled: dict[tuple[str, str, int], DeadSettled] = {}
     unreadable: list[Dead] = []
     for entry in entries:
         found = _read(entry)
         if found is None:
             unreadable.append(Dead(entry.stream, "", entry.sequence, UNREADABLE, entry))
+        elif isinstance(found, DeadSettled):
+            settled[found.stream, found.consumer, found.sequence] = found
         else:
             (letters if found.letter else advisories).setdefault((found.stream, found.consumer, found.sequence), found)
-    return sorted([*unreadable, *{**advisories, **letters}.values()], key=lambda one: one.entry.sequence)
+    known = {key: replace(one, settled=settled.get(key)) for key, one in {**advisories, **letters}.items()}
+    return sorted([*unreadable, *known.values()], key=lambda one: one.entry.sequence)
 
 
-def _read(entry: Stored) -> Dead | None:
+def _read(entry: Stored) -> Dead | DeadSettled | None:
     try:
         if entry.subject.startswith(f"{ADVISORY}."):
             document = orjson.loads(entry.data)
@@ -57,6 +66,8 @@ def _read(entry: Stored) -> Dead | None:
         letter = entry.event().data
     except (Reject, ValueError, KeyError, TypeError):
         return None
+    if isinstance(letter, DeadSettled):
+        return letter
     if not isinstance(letter, DeadLetter):
         return None
     return Dead(letter.stream, letter.consumer, letter.sequence, letter.reason, entry, letter)

@@ -11,7 +11,7 @@ build.cleaned         uid/causing id/cleaned
 route.changed         uid/host/causing id/live or gone
 session.*             uid/session/opened or closed
 audit                 the operation's id
-dead                  consumer/stream/sequence
+dead                  consumer/stream/sequence, …/resent or …/dropped when somebody dealt with it
 ```
 """
 
@@ -25,6 +25,7 @@ from catalyst.events.catalogue import (
     BuildRequested,
     Data,
     DeadLetter,
+    DeadSettled,
     EnvironmentChanged,
     RouteChanged,
     ScmData,
@@ -153,6 +154,12 @@ def audit_recorded(data: AuditRecord, *, operation: str, time: datetime, source:
 def dead_letter(data: DeadLetter, *, time: datetime, cause: Cause = NO_CAUSE) -> Event:
     """What a consumer could not handle: one letter a message and consumer, however often it is tried."""
     return _event(f"{data.consumer}/{data.stream}/{data.sequence}", data.service, time, data, cause)
+
+
+def dead_settled(data: DeadSettled, *, time: datetime, source: str = "oncall", cause: Cause = NO_CAUSE) -> Event:
+    """Somebody dealt with a letter; doing the same again is no news."""
+    id_ = f"{data.consumer}/{data.stream}/{data.sequence}/{data.outcome}"
+    return _event(id_, source, time, data, Cause(cause.correlation_id, cause.causation_id, data.by))
 
 
 def _event(id_: str, source: str, time: datetime, data: Data, cause: Cause) -> Event:

@@ -12,6 +12,7 @@ from catalyst.events.catalogue import (
     CommandGiven,
     CommentWritten,
     DeadLetter,
+    DeadSettled,
     EnvironmentName,
     PullRequestChanged,
     Repository,
@@ -26,6 +27,7 @@ from catalyst.events.event import (
     build_finished,
     build_requested,
     dead_letter,
+    dead_settled,
     environment_changed,
     route_changed,
     scm_event,
@@ -173,6 +175,9 @@ def examples() -> dict[str, Event]:
         reason="data.number: Field required",
         message="{}",
     )
+    settled = DeadSettled(
+        consumer="env-controller", stream="SCM", sequence=17, outcome="dropped", by="hubot", reason="A test."
+    )
     found = [
         pull_request(),
         push(),
@@ -191,5 +196,6 @@ def examples() -> dict[str, Event]:
         session_event(SessionClosed(**session, reason="revoked"), time=NOW),
         audit_recorded(audited, operation="op-1", time=NOW, source="gateway"),
         dead_letter(letter, time=NOW),
+        dead_settled(settled, time=NOW),
     ]
     return {event.type: event for event in found}

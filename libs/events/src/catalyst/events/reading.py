@@ -6,8 +6,8 @@ pages; a page ends with a status that says how many messages are left.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Mapping
-from datetime import datetime
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
 import nats.errors
@@ -38,6 +38,15 @@ _OWN_HEADERS: Final = frozenset(
 )
 
 
+_MOST_SUBJECTS: Final = 1024
+"""The server's own limit of one answer to `multi_last`."""
+_NOT_FOUND: Final = 404
+
+
+class _Absent(Unread):
+    """The stream that was asked does not exist."""
+
+
 async def answered(answer: Awaitable[T]) -> T:
     """What nats-py answers; but a cancellation that came together with the answer still counts.
 
@@ -52,31 +61,71 @@ async def answered(answer: Awaitable[T]) -> T:
     return result
 
 
-async def messages(client: Client, stream: str, subject: str, *, start: int = 1) -> AsyncIterator[Stored]:
-    """Every message of `subject` (a filter may be given) in order of sequence, from `start` up to the end at the time
-    of asking.
+async def messages(
+    client: Client, stream: str, subject: str, *, start: int = 1, since: datetime | None = None
+) -> AsyncIterator[Stored]:
+    """Every message of `subject` (a filter may be given) in order of sequence, from `start`, or from those stored at
+    `since` on, up to the end at the time of asking.
 
     Raises:
         Unread: no answer in time, or the server refuses.
     """
-    sequence = start
+    first: dict[str, Any] = {"seq": start} if since is None else {"start_time": _timestamp(since)}
     while True:
-        request = {"batch": PAGE, "max_bytes": PAGE_BYTES, "next_by_subj": subject, "seq": sequence}
-        page, left = await _page(client, stream, request)
+        page, left = await _page(
+            client, stream, {"batch": PAGE, "max_bytes": PAGE_BYTES, "next_by_subj": subject, **first}
+        )
         for stored in page:
             yield stored
         if left == 0 or not page:
             return
-        sequence = page[-1].sequence + 1
+        first = {"seq": page[-1].sequence + 1}
+
+
+async def message(client: Client, stream: str, sequence: int) -> Stored | None:
+    """The message with that sequence, or None. Raises `Unread`."""
+    return await _direct(client, stream, {"seq": sequence})
+
+
+async def lasts(client: Client, stream: str, filters: Sequence[str], *, at: datetime | None = None) -> list[Stored]:
+    """The newest message of every subject that matches, in order of sequence; with `at` as the stream stood then: what
+    was stored in that very microsecond is in. At most 1024 subjects may match. Raises `Unread`.
+    """
+    request: dict[str, Any] = {"multi_last": list(filters), "batch": _MOST_SUBJECTS}
+    if at is not None:
+        request["up_to_time"] = _timestamp(at + timedelta(microseconds=1))
+    page, _ = await _page(client, stream, request)
+    return page
 
 
 async def last_message(client: Client, stream: str, subject: str) -> Stored | None:
     """The newest message of a subject, or None. Raises `Unread`."""
+    return await _direct(client, stream, {"last_by_subj": subject})
+
+
+async def stream_info(client: Client, stream: str) -> dict[str, Any] | None:
+    """What the server says about a stream: `config`, `state`, `cluster`; None when there is none. Raises `Unread`."""
+    try:
+        return await _api(client, f"STREAM.INFO.{stream}", {})
+    except _Absent:
+        return None
+
+
+async def consumer_infos(client: Client, stream: str) -> list[dict[str, Any]]:
+    """What the server says about each consumer of a stream, as its leader sees it. Raises `Unread`."""
+    found: list[dict[str, Any]] = []
+    while True:
+        answer = await _api(client, f"CONSUMER.LIST.{stream}", {"offset": len(found)})
+        page = answer.get("consumers") or []
+        found.extend(page)
+        if not page or len(found) >= answer.get("total", 0):
+            return found
+
+
+async def _direct(client: Client, stream: str, request: Mapping[str, Any]) -> Stored | None:
     try:
         answer = await answered(
-            client.request(
-                f"$JS.API.DIRECT.GET.{stream}", json.dumps({"last_by_subj": subject}).encode(), timeout=PATIENCE
-            )
+            client.request(f"$JS.API.DIRECT.GET.{stream}", json.dumps(request).encode(), timeout=PATIENCE)
         )
     except nats.errors.Error as exc:
         raise Unread(f"stream {stream} did not answer: {_explained(exc)}") from exc
@@ -107,6 +156,8 @@ async def _api(client: Client, call: str, request: Mapping[str, Any]) -> dict[st
         raise Unread(f"{call} got no answer: {_explained(exc)}") from exc
     document: dict[str, Any] = json.loads(answer.data)
     if "error" in document:
+        if document["error"].get("code") == _NOT_FOUND:
+            raise _Absent(f"{call}: {document['error'].get('description')}")
         raise Unread(f"{call} was refused: {document['error'].get('description')}")
     return document
 
@@ -160,6 +211,10 @@ def _stored(message: Msg) -> Stored:
         headers={name: value for name, value in headers.items() if name not in _OWN_HEADERS},
         nanoseconds=_nanoseconds(headers["Nats-Time-Stamp"]),
     )
+
+
+def _timestamp(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _nanoseconds(timestamp: str) -> int:

@@ -6,6 +6,7 @@ env.<team>.<project>.<environment>.<noun>.<verb>  env.acme.shop.pr-42.build.requ
 audit.<team>.<project>.<environment>              audit.acme.shop.pr-42
 dead.<service>                                    dead.env-controller
 lock.<service>                                    lock.dns-proxy (no event: locks.py)
+decision.<team>.<project>[.<environment>]         decision.acme.shop.pr-42 (no event: what env-controller decided)
 ```
 
 A token keeps `A-Z a-z 0-9 _ - ~`; every other byte of its UTF-8 form becomes `%XX`, so dots, spaces, slashes and
@@ -123,6 +124,12 @@ def dead_subject(service: str) -> str:
 def lock_subject(service: str) -> str:
     """Where the replicas of `service` agree who leads."""
     return f"lock.{escape(service)}"
+
+
+def decision_subject(team: str, project: str, environment: str | None = None) -> str:
+    """Where the decisions about one environment are; without one, those about its Project."""
+    parts = (team, project) if environment is None else (team, project, environment)
+    return ".".join(("decision", *map(escape, parts)))
 
 
 def parse_subject(subject: str) -> Subject:

@@ -8,9 +8,11 @@
 | `AUDIT` | `audit.>` | everything; nobody deletes or purges |
 | `DEAD` | `dead.>` and the server's own advisories | 90 d |
 | `LOCKS` | `lock.>` | the last record of each lock, without age (locks.py) |
+| `DECISIONS` | `decision.>` | what env-controller decided, and from what: 30 d, the oldest go first |
 
 SCM, EVENTS and AUDIT refuse new messages when full (`discard: new`): the publisher is told, the forge can redeliver.
-`discard: old` would lose silently. Never work-queue retention: after a crash its acknowledged ids are forgotten.
+`discard: old` would lose silently; it is right for DECISIONS, which is no truth: nobody waits for it, and the newest
+are worth most. Never work-queue retention: after a crash its acknowledged ids are forgotten.
 """
 
 from collections.abc import Iterable
@@ -34,15 +36,19 @@ STATE: Final = "STATE"
 AUDIT: Final = "AUDIT"
 DEAD: Final = "DEAD"
 LOCKS: Final = "LOCKS"
+DECISIONS: Final = "DECISIONS"
 
 STATE_FILTER: Final = "env.*.*.*.environment.changed"
 ADVISORY: Final = "$JS.EVENT.ADVISORY.CONSUMER"
 MAX_DELIVERIES: Final = f"{ADVISORY}.MAX_DELIVERIES"
 TERMINATED: Final = f"{ADVISORY}.MSG_TERMINATED"
 
+MINUTE: Final = 60.0
 DAY: Final = 86_400.0
 KEPT: Final = 90 * DAY
 """Seconds. How long facts and news are kept."""
+DECISIONS_KEPT: Final = 30 * DAY
+"""Seconds. How long recorded decisions are kept, if their budget lasts that long."""
 DUPLICATE_WINDOW: Final = 3 * DAY
 """Seconds. GitHub redelivers the same GUID for three days; 300,000 ids cost 103 MB."""
 GIB: Final = 1024**3
@@ -58,12 +64,13 @@ class Budget:
     audit: int = 4 * GIB
     dead: int = 1 * GIB
     locks: int = 16 * 1024**2
+    decisions: int = 1 * GIB
     replicas: int = 1
 
     @property
     def total(self) -> int:
         """Bytes of all streams together."""
-        return self.scm + self.events + self.state + self.audit + self.dead + self.locks
+        return self.scm + self.events + self.state + self.audit + self.dead + self.locks + self.decisions
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +212,9 @@ def streams(budget: Budget | None = None) -> tuple[StreamConfig, ...]:
         ).evolve(discard=DiscardPolicy.OLD),  # an advisory is fire and forget: refusing it loses the newest
         stream(LOCKS, budget.locks, "Who leads among the replicas of a service", ["lock.>"]).evolve(
             max_msgs_per_subject=1, max_age=0
+        ),
+        stream(DECISIONS, budget.decisions, "What env-controller decided, and from what", ["decision.>"]).evolve(
+            discard=DiscardPolicy.OLD, max_age=DECISIONS_KEPT, duplicate_window=MINUTE
         ),
     )
 

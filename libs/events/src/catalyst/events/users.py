@@ -3,11 +3,14 @@
 | User | Publishes | Consumes | Reads directly |
 |---|---|---|---|
 | webhook-ingest | `scm.>`, own `dead.` | SCM, only comments | – |
-| env-controller | `environment.changed`, `build.requested`, `audit.>`, own `dead.` | SCM, EVENTS | SCM, EVENTS, STATE |
+| env-controller | `environment.changed`, `build.requested`, `audit.>`, own `dead.`¹| SCM, EVENTS | SCM, EVENTS, STATE |
 | builder | `build.finished`, `build.cleaned`, own `dead.` | EVENTS | STATE |
 | dns-proxy | `route.changed`, `lock.dns-proxy`, own `dead.` | EVENTS | STATE, LOCKS |
 | notifier | `lock.notifier`, own `dead.` | SCM (commands), EVENTS | STATE, LOCKS |
 | operator | nothing but requests to the server | – | everything; applies the topology |
+| oncall | again what some consumer reads, `dead.oncall` | – | all events; asks for no consumer |
+
+¹ and `decision.>`, the records of what it decided, which are no events.
 
 An event is a hint, never authority, but a service cannot even hint at what another one says. No user may delete a
 stream, and nobody but the operator may ask for a consumer: a consumer with a chosen delivery subject would publish in
@@ -24,14 +27,19 @@ from catalyst.events.catalogue import (
     AuditRecord,
     Data,
     DeadLetter,
+    DeadSettled,
     EnvironmentChanged,
     EnvironmentData,
     ScmData,
 )
 from catalyst.events.subjects import dead_subject, lock_subject
-from catalyst.events.topology import DEAD, EVENTS, LOCKS, SCM, SERVICES, STATE, consumers
+from catalyst.events.topology import AUDIT, DEAD, DECISIONS, EVENTS, LOCKS, SCM, SERVICES, STATE, consumers
 
 OPERATOR: Final = "operator"
+ONCALL: Final = "oncall"
+"""Who looks, and deals with dead letters: `catalyst`, the command line."""
+PEOPLE: Final = (OPERATOR, ONCALL)
+"""Users whose seeds never enter the cluster."""
 
 READS: Final = {
     "env-controller": (SCM, EVENTS, STATE),
@@ -42,6 +50,8 @@ READS: Final = {
 """The streams whose stored messages a service asks for."""
 LOCKED: Final = ("dns-proxy", "notifier")
 """The services whose replicas elect one by a lock on the bus, because they have no rights in the cluster."""
+RECORDED: Final = ("env-controller",)
+"""The services that record what they decide. Only the operator reads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +75,8 @@ def inbox_prefix(name: str) -> str:
 
 
 def users(services: Iterable[str] = SERVICES) -> tuple[User, ...]:
-    """The operator and one user a service."""
-    return (operator(), *(service_user(service) for service in services))
+    """The operator, who is on call, and one user a service."""
+    return (operator(), oncall(), *(service_user(service) for service in services))
 
 
 def service_user(service: str) -> User:
@@ -76,6 +86,8 @@ def service_user(service: str) -> User:
     ]
     if service in LOCKED:
         publish.append(lock_subject(service))
+    if service in RECORDED:
+        publish.append("decision.>")
     for consumer in consumers([service]):
         publish.append(f"$JS.API.CONSUMER.MSG.NEXT.{consumer.stream}.{consumer.name}")
         publish.append(f"$JS.ACK.{consumer.stream}.{consumer.name}.>")
@@ -95,8 +107,28 @@ def operator() -> User:
         publish_deny=(
             "$JS.API.STREAM.DELETE.>",
             "$JS.API.STREAM.MSG.DELETE.>",
-            *(f"$JS.API.STREAM.PURGE.{stream}" for stream in (SCM, EVENTS, "AUDIT", DEAD, LOCKS)),
+            *(f"$JS.API.STREAM.PURGE.{stream}" for stream in (SCM, EVENTS, AUDIT, DEAD, LOCKS, DECISIONS)),
         ),
+    )
+
+
+def oncall() -> User:
+    """Reads all events by direct gets and live news, makes nothing disappear, and asks for no consumer. It may publish
+    what some consumer reads, because only that becomes a dead letter and is sent again. The server cannot tell a fact
+    sent again from a forged one, so this seed is for people who may also say so with kubectl.
+    """
+    streams = (SCM, EVENTS, STATE, AUDIT, DEAD, LOCKS)
+    return User(
+        ONCALL,
+        publish=(
+            *dict.fromkeys(pattern for consumer in consumers() for pattern in consumer.filters),
+            dead_subject(ONCALL),
+            *(f"$JS.API.DIRECT.GET.{stream}" for stream in streams),
+            # How full DECISIONS is, not what is in it.
+            *(f"$JS.API.STREAM.INFO.{stream}" for stream in (*streams, DECISIONS)),
+            *(f"$JS.API.CONSUMER.LIST.{stream}" for stream in (*streams, DECISIONS)),
+        ),
+        subscribe=(f"{inbox_prefix(ONCALL)}.>", "scm.>", "env.>", "audit.>", "dead.>"),
     )
 
 
@@ -109,6 +141,6 @@ def _patterns(service: str, data: type[Data]) -> Iterable[str]:
         return [f"env.*.*.*.{data.NOUN}.{data.VERB}"]
     if issubclass(data, AuditRecord):
         return ["audit.>"]
-    if issubclass(data, DeadLetter):
+    if issubclass(data, DeadLetter | DeadSettled):
         return [dead_subject(service)]
     raise TypeError(f"{data.__name__} has no subject pattern: add it here")

@@ -21,12 +21,13 @@ from catalyst.forge.protocol import (
     Forge,
     ForgeClient,
     ForgeReader,
-    ForgeTokens,
+    ForgeSources,
     ForgeWriter,
     Ignored,
     Ping,
     Token,
     Translation,
+    TreeEntry,
 )
 from catalyst.forge.settings import ForgeSettings
 
@@ -39,7 +40,7 @@ __all__ = [
     "ForgeError",
     "ForgeReader",
     "ForgeSettings",
-    "ForgeTokens",
+    "ForgeSources",
     "ForgeUnavailable",
     "ForgeWriter",
     "GitHub",
@@ -51,5 +52,6 @@ __all__ = [
     "Refused",
     "Token",
     "Translation",
+    "TreeEntry",
     "Unauthorized",
 ]

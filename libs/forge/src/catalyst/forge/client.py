@@ -22,9 +22,11 @@ from catalyst.forge.github_answers import (
     CheckRuns,
     CollaboratorPermission,
     Delivery,
+    GitCommit,
     GitHubCheckRun,
     GitHubDeployment,
     GitHubDeploymentStatus,
+    GitTree,
     Installation,
     InstallationRepositories,
     IssueComment,
@@ -43,6 +45,7 @@ from catalyst.forge.protocol import (
     Permission,
     Reaction,
     Token,
+    TreeEntry,
 )
 from catalyst.forge.settings import ForgeSettings
 from catalyst.forge.signin import App, BadPrivateKey, BareToken, Permissions, SignIn
@@ -53,11 +56,13 @@ SWEPT: Final = "swept"
 LONGEST_DESCRIPTION: Final = 140
 
 READ_PULL_REQUESTS: Final = {"metadata": "read", "pull_requests": "read"}
+READ_CONTENTS: Final = {"contents": "read"}
 WRITE_COMMENTS: Final = {"pull_requests": "write"}
 WRITE_DEPLOYMENTS: Final = {"deployments": "write"}
 WRITE_CHECKS: Final = {"checks": "write"}
 
 _REPOSITORY: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}/[A-Za-z0-9_.-]{1,100}")
+_OBJECT: Final = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _LOGIN: Final = re.compile(r"[A-Za-z0-9_-]{1,100}(\[bot\])?")
 
 T = TypeVar("T")
@@ -295,11 +300,22 @@ class GitHubClient:
             understood(GitHubCheckRun, await self._write(repository, WRITE_CHECKS, "PATCH", path, wanted), path)
         )
 
-    # Tokens
+    # Sources
 
     async def token(self, repository: str, permissions: Mapping[str, str]) -> Token:
         _path(repository)
         return await self._signin.token(repository, permissions)
+
+    async def tree_of(self, repository: str, commit: str) -> str:
+        path = f"{_path(repository)}/git/commits/{_object(commit)}"
+        return understood(GitCommit, await self._get(repository, READ_CONTENTS, path), path).tree.sha
+
+    async def tree(self, repository: str, tree: str) -> Mapping[str, TreeEntry]:
+        path = f"{_path(repository)}/git/trees/{_object(tree)}"
+        told = understood(GitTree, await self._get(repository, READ_CONTENTS, path), path)
+        if told.truncated:
+            raise ForgeUnavailable(f"GET {path}", "a folder with more in it than GitHub tells")
+        return {each.path: TreeEntry(each.mode, each.sha) for each in told.tree}
 
     # What all of them do
 
@@ -339,6 +355,13 @@ def _path(repository: str) -> str:
     if not _REPOSITORY.fullmatch(repository) or {owner, name} & {".", ".."}:
         raise Refused(f"repository {repository[:200]!r}", "expected owner/name")
     return f"/repos/{repository}"
+
+
+def _object(id_: str) -> str:
+    """Raises `Refused` for what is no object of git's."""
+    if not _OBJECT.fullmatch(id_):
+        raise Refused(f"object {id_[:200]!r}", "expected 40 or 64 hex digits")
+    return id_
 
 
 def _fact(told: dict[str, Any], asked: str) -> PullRequestChanged:

@@ -117,6 +117,33 @@ class CheckRuns(Answer):
     check_runs: tuple[GitHubCheckRun, ...]
 
 
+class TreeId(Answer):
+    """Which folder."""
+
+    sha: str
+
+
+class GitCommit(Answer):
+    """A commit."""
+
+    tree: TreeId
+
+
+class GitTreeEntry(Answer):
+    """A file or a folder; `path` is its name alone unless the whole tree was asked for."""
+
+    path: str
+    mode: str
+    sha: str
+
+
+class GitTree(Answer):
+    """What a folder holds. `truncated`: GitHub left something out."""
+
+    tree: tuple[GitTreeEntry, ...]
+    truncated: bool
+
+
 def understood(kind: type[T], told: Any, asked: str) -> T:
     """`told` as `kind`. Raises `ForgeUnavailable` naming the field: a proxy's page, or a forge that changed."""
     try:

@@ -2,7 +2,7 @@
 
 verify(headers, body, secrets)  →  delivery(headers)  →  translate(delivery, body)
 
-And what a service may ask of a forge's API: `ForgeReader` (webhook-ingest), `ForgeWriter` (notifier), `ForgeTokens`
+And what a service may ask of a forge's API: `ForgeReader` (webhook-ingest), `ForgeWriter` (notifier), `ForgeSources`
 (builder). `catalyst.forge.client` is the first.
 """
 
@@ -233,13 +233,27 @@ class ForgeWriter(Protocol):
         """Change a check. `conclusion` exactly when `status` is `completed`."""
 
 
-class ForgeTokens(Protocol):
+@dataclass(frozen=True, slots=True)
+class TreeEntry:
+    """Something in a folder of a commit. `mode` and `id` as git has them: `040000` a folder, `100…` a file."""
+
+    mode: str
+    id: str
+
+
+class ForgeSources(Protocol):
     """What builder asks a forge. Raises `ForgeError`."""
 
     async def token(self, repository: str, permissions: Mapping[str, str]) -> Token:
         """A credential for that one repository and these permissions only: `{"contents": "read"}`. It is good for at
         least ten minutes more."""
 
+    async def tree_of(self, repository: str, commit: str) -> str:
+        """The id of a commit's root folder."""
 
-class ForgeClient(ForgeReader, ForgeWriter, ForgeTokens, Protocol):
+    async def tree(self, repository: str, tree: str) -> Mapping[str, TreeEntry]:
+        """What a folder holds, by name; its own folders are not looked into."""
+
+
+class ForgeClient(ForgeReader, ForgeWriter, ForgeSources, Protocol):
     """A forge's whole API, as far as we use it. Each service asks for the part that it needs."""

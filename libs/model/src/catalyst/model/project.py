@@ -155,7 +155,7 @@ class Component(ContainerSettings):
     liveness_probe: Probe | None = None
     """When it fails, the container is restarted."""
     readiness_probe: Probe | None = None
-    """While it fails, no traffic arrives."""
+    """While it fails, no traffic arrives. Not asked before the third second: until then neighbours may be refused."""
     startup_probe: Probe | None = None
     """The other probes wait for it."""
     init_containers: tuple[InitContainer, ...] = keyed("name", max_items=8)
@@ -217,10 +217,11 @@ class Service(Spec):
 
 
 class SharedSecret(Spec):
-    """A Secret of the team or project that environments receive."""
+    """A Secret of the team, the project or the environment that its components receive."""
 
-    name: Annotated[str, Field(max_length=253, min_length=1, pattern="^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")]
-    """The Secret's name."""
+    name: Annotated[str, Field(max_length=200, min_length=1, pattern="^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")]
+    """The Secret's name, in the team's namespace, the project's, or the environment's own; of two with one key the
+    later of these counts. Its keys become variables of every container."""
     types: Annotated[tuple[Literal["Development", "Deployment"], ...], unique(2)] = ("Development", "Deployment")
     """Which kinds of environment receive it."""
     forks: bool = False

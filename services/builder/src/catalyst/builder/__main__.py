@@ -16,7 +16,7 @@ from catalyst.builder.core.kaniko import Kaniko
 from catalyst.builder.effects.cluster import Cluster
 from catalyst.builder.effects.credentials import GivenCredentials, PushCredentials, RealmCredentials
 from catalyst.builder.effects.registry import GivenCredential, OwnTokens, Registry
-from catalyst.builder.effects.sources import ReadTokens
+from catalyst.builder.effects.sources import Fingerprints, ReadTokens
 from catalyst.builder.effects.states import States
 from catalyst.builder.handlers import Handlers
 from catalyst.builder.realm import LiveDirectory, Realm, app
@@ -78,7 +78,14 @@ async def _serve(settings: Settings, life: Lifecycle, stack: AsyncExitStack, clo
     forge = await stack.enter_async_context(GitHubClient.of(settings, clock=clock)) if settings.has_forge else None
     leading = cluster.fenced(kube.fenced(elector.fence))
     handlers = Handlers(
-        cluster, registry, states, answers, Cleaning(cluster, registry, states, answers), executor, platform
+        cluster,
+        registry,
+        states,
+        answers,
+        Cleaning(cluster, registry, states, answers),
+        Fingerprints(forge),
+        executor,
+        platform,
     )
     builds = Builds(
         leading,

@@ -21,15 +21,17 @@ from catalyst.builder.core.executor import Executor
 from catalyst.builder.core.job import Asked
 from catalyst.builder.core.judgement import Verdict, is_over, judge
 from catalyst.builder.core.platform import Platform
-from catalyst.builder.core.records import Record, known
+from catalyst.builder.core.records import Record, known, with_fingerprint
 from catalyst.builder.effects.cluster import Cluster, ForeignNamespace
 from catalyst.builder.effects.registry import BadImage, Registry, RegistryUnavailable
+from catalyst.builder.effects.sources import Fingerprints
 from catalyst.builder.effects.states import Snapshots, Told
 from catalyst.events.bus import Received
 from catalyst.events.catalogue import BuildRequested, Data, EnvironmentChanged
 from catalyst.events.errors import BusError, Reject, Retry
 from catalyst.kube.errors import Invalid, KubeError
 from catalyst.model.environment import Phase
+from catalyst.model.manifest import Manifest
 
 log = structlog.get_logger()
 
@@ -48,6 +50,7 @@ class Handlers:
         snapshots: Snapshots,
         answers: Answers,
         cleaning: Cleaning,
+        fingerprints: Fingerprints,
         executor: Executor,
         platform: Platform,
     ) -> None:
@@ -56,6 +59,7 @@ class Handlers:
         self._snapshots = snapshots
         self._answers = answers
         self._cleaning = cleaning
+        self._fingerprints = fingerprints
         self._executor = executor
         self._platform = platform
 
@@ -125,18 +129,29 @@ class Handlers:
         if found is not None:  # its image is gone from the registry: build it anew, under the same name
             await self._cluster.delete_job(found)
             raise Retry("the image is gone and its Job is being removed", timedelta(seconds=1))
-        await self._cluster.create_job(
-            jobs.job(build, asked, self._executor, self._platform, await self._known(records, build))
-        )
+        standing = await self._standing(records, build)
+        if (earlier := await self._unchanged(standing, build)) is not None:
+            await self._cluster.record(earlier, build)
+            answer = outcome.succeeded(asked.request, earlier, self._platform.registry, 0.0)
+            await self._answers.finished(asked, answer, again=again)
+            log.info("nothing to build", environment=str(build.identity), component=build.component)
+            return
+        await self._cluster.create_job(jobs.job(build, asked, self._executor, self._platform, known(standing, build)))
         log.info("build queued", environment=str(build.identity), component=build.component, job=build.job)
 
-    async def _known(self, records: list[tuple[dict[str, object], Record]], build: Build) -> tuple[str, ...]:
-        """The fingerprints whose image is still there."""
+    async def _standing(self, records: list[tuple[Manifest, Record]], build: Build) -> list[tuple[Manifest, Record]]:
+        """Those of this component whose image is still there."""
         there: dict[str, bool] = {}
         for _, record in records:
             if record.component == build.component and record.fingerprint and record.digest not in there:
                 there[record.digest] = await self._is_there(record)
-        return known([pair for pair in records if there.get(pair[1].digest)], build)
+        return [pair for pair in records if there.get(pair[1].digest)]
+
+    async def _unchanged(self, standing: list[tuple[Manifest, Record]], build: Build) -> Record | None:
+        """What to record for this build when nothing it is built from has changed since some image was."""
+        fingerprint = await self._fingerprints.of(build) if known(standing, build) else None
+        earlier = with_fingerprint(standing, build, fingerprint) if fingerprint else None
+        return earlier.model_copy(update={"key": build.key}) if earlier else None
 
     async def _is_there(self, record: Record) -> bool:
         try:

@@ -1,7 +1,11 @@
-"""Wiring: settings → clients → mirrors → leader → handlers → run. Nothing is decided here."""
+"""Wiring: settings → clients → mirrors → leader → handlers → run. Nothing is decided here.
+
+`replay` and `export` as first argument are another program: replay/command.py.
+"""
 
 import asyncio
 import secrets
+import sys
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
@@ -11,9 +15,11 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from catalyst.env_controller.config import Settings
 from catalyst.env_controller.core.world import FIELD_MANAGER
 from catalyst.env_controller.effects.cluster import Cluster
+from catalyst.env_controller.effects.decisions import Decisions, code_version, no_record
 from catalyst.env_controller.effects.history import History
 from catalyst.env_controller.handlers import Handlers
 from catalyst.env_controller.reconcile import Controller
+from catalyst.env_controller.replay import command
 from catalyst.events.bus import Bus, BusSettings
 from catalyst.events.topology import ENV_CONTROLLER_EVENTS, ENV_CONTROLLER_SCM
 from catalyst.events.users import inbox_prefix
@@ -27,6 +33,8 @@ from catalyst.service.run import run
 from catalyst.service.telemetry import exporting
 
 NAME = "env-controller"
+LAST_WORDS = 1.0
+"""Seconds that recording may take when this replica stops."""
 
 
 async def main(settings: Settings, life: Lifecycle, *, clock: Clock = utc_now, points: Points = no_points) -> None:
@@ -56,7 +64,9 @@ async def main(settings: Settings, life: Lifecycle, *, clock: Clock = utc_now, p
         points=points,
     )
     cluster = Cluster(kube, kube.fenced(elector.fence), settings.platform)
-    controller = Controller(cluster, History(bus, clock), clock)
+    decisions = Decisions(bus, code_version(settings.built_from))
+    record = decisions.record if settings.record_decisions else no_record
+    controller = Controller(cluster, History(bus, clock), clock, record=record)
     controller.subscribe()
     handlers = Handlers(controller, cluster)
 
@@ -71,12 +81,14 @@ async def main(settings: Settings, life: Lifecycle, *, clock: Clock = utc_now, p
     life.add_check("kubernetes", cluster.trouble)
     _measure(controller, elector)
     life.start("mirrors", cluster.run())
+    life.start("decisions", decisions.run())
     candidate = life.start("candidate", elector.run(lead))
     life.ready()
     await life.stopping.wait()
     candidate.cancel()
     with suppress(asyncio.CancelledError):
         await candidate
+    await decisions.written(within=LAST_WORDS)
     await bus.drain()
     await life.cancel_tasks()
     await kube.aclose()
@@ -102,4 +114,6 @@ def _measure(controller: Controller, elector: Elector) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] and sys.argv[1] in command.COMMANDS:
+        sys.exit(command.main())
     run(NAME, Settings, main)

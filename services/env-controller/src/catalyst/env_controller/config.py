@@ -9,6 +9,7 @@ from pydantic_settings import NoDecode
 
 from catalyst.env_controller.core.platform import Platform
 from catalyst.model.fields import Cidr
+from catalyst.model.names import Identity, InvalidName, hostname
 from catalyst.service.settings import ServiceSettings
 
 
@@ -48,6 +49,10 @@ class Settings(ServiceSettings):
     )
     workers: int = Field(default=16, ge=1, le=64, description="keys reconciled at once")
     in_flight: int = Field(default=64, ge=1, le=512, description="requests to the API server at once")
+    record_decisions: bool = Field(default=True, description="keep what is decided, and from what, in stream DECISIONS")
+    built_from: str | None = Field(
+        default=None, description="the commit this was built from, for the records; without it, git or a digest says"
+    )
     resync_seconds: float = Field(default=600.0, gt=0, description="every key is looked at again this often")
 
     @model_validator(mode="before")
@@ -63,6 +68,14 @@ class Settings(ServiceSettings):
     def _not_everything(self) -> Self:
         if any(network.endswith("/0") for network in self.protected_networks):
             raise ValueError("CATALYST_PROTECTED_NETWORKS: a /0 would close the public web; expected smaller networks")
+        return self
+
+    @model_validator(mode="after")
+    def _room_for_hosts(self) -> Self:
+        try:
+            hostname(Identity("team", "project", "environment"), self.zone)
+        except InvalidName as error:
+            raise ValueError(f"CATALYST_ZONE: {error}, at most 189 characters long") from error
         return self
 
     @property

@@ -49,7 +49,7 @@ class Handlers:
         await handler(self, received)
 
     async def fact(self, received: Received) -> None:
-        await self._controller.settled(FactKey(received.subject))
+        await self._controller.settled(FactKey(received.subject), event=received.event.message_id)
 
     async def command(self, received: Received) -> None:
         data = received.event.data
@@ -57,7 +57,8 @@ class Handlers:
             raise Reject(f"{received.event.type}: expected CommandGiven")
         repository = data.repository
         await self._controller.settled(
-            FactKey(pull_request_subject(repository.forge, repository.full_name, data.number))
+            FactKey(pull_request_subject(repository.forge, repository.full_name, data.number)),
+            event=received.event.message_id,
         )
 
     async def route_changed(self, received: Received) -> None:
@@ -79,7 +80,7 @@ class Handlers:
         routes = {**known.routes, data.host: answer}
         if answer.failed and data.host not in _hosts(environment):
             routes.pop(data.host)  # it was taken back
-        await self._record(environment, known.model_copy(update={"routes": routes}))
+        await self._record(environment, known.model_copy(update={"routes": routes}), received)
 
     async def build_finished(self, received: Received) -> None:
         data = received.event.data
@@ -94,7 +95,7 @@ class Handlers:
             return
         known = _answers(environment)
         builds = {**known.builds, data.component: _answer(data, received.event.time)}
-        await self._record(environment, known.model_copy(update={"builds": builds}))
+        await self._record(environment, known.model_copy(update={"builds": builds}), received)
 
     async def build_cleaned(self, received: Received) -> None:
         data = received.event.data
@@ -103,7 +104,8 @@ class Handlers:
         environment = self._asker(data.environment)
         if environment is None or environment.metadata.deletion_timestamp is None:
             return
-        await self._record(environment, _answers(environment).model_copy(update={"builds_cleaned": True}))
+        answers = _answers(environment).model_copy(update={"builds_cleaned": True})
+        await self._record(environment, answers, received)
 
     def _asker(self, name: EnvironmentName) -> Environment | None:
         identity = name.identity
@@ -113,7 +115,7 @@ class Handlers:
             return None
         return found
 
-    async def _record(self, environment: Environment, answers: Answers) -> None:
+    async def _record(self, environment: Environment, answers: Answers, received: Received) -> None:
         before, after = _json(_answers(environment)), _json(answers)
         patch = merge_patch(before, after)
         if not patch:
@@ -122,7 +124,8 @@ class Handlers:
             await self._cluster.patch_status(self._cluster.environments, environment.ref, {"answers": patch})
         except (Conflict, NotFound) as error:
             raise Retry(str(error), timedelta(milliseconds=200)) from error
-        self._controller.enqueue(EnvironmentKey(environment.metadata.namespace or "", environment.metadata.name))
+        key = EnvironmentKey(environment.metadata.namespace or "", environment.metadata.name)
+        self._controller.enqueue(key, event=received.event.message_id)
 
 
 def _answer(data: BuildFinished, at: datetime) -> BuildAnswer:

@@ -10,7 +10,7 @@ forgotten meanwhile: whoever waits for a key (`Controller.settled`) is told when
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -21,12 +21,13 @@ from pydantic import ValidationError
 
 from catalyst.env_controller.core import unreadable
 from catalyst.env_controller.core.environment import decide, refused_by_cluster
-from catalyst.env_controller.core.facts import fold_branch, fold_pull_request
 from catalyst.env_controller.core.merge import merge_patch
-from catalyst.env_controller.core.project import decide_project
-from catalyst.env_controller.core.requests import Create, Leave, Request, Update, for_branch, for_pull_request
-from catalyst.env_controller.core.world import Decision, Patch
+from catalyst.env_controller.core.project import ProjectWorld, decide_project
+from catalyst.env_controller.core.recorded import BranchInputs, EnvironmentInputs, ProjectInputs, PullRequestInputs
+from catalyst.env_controller.core.requests import Create, Leave, Update
+from catalyst.env_controller.core.world import Decision, Patch, World
 from catalyst.env_controller.effects.cluster import Cluster, same_but_version, together
+from catalyst.env_controller.effects.decisions import Decided, Record, no_record
 from catalyst.env_controller.effects.history import History
 from catalyst.events.errors import BusError, Reject, Retry
 from catalyst.events.event import Cause
@@ -84,20 +85,33 @@ class FactKey:
 
 
 Key = EnvironmentKey | ProjectKey | FactKey
-Ask = Callable[[Environment | None, Snapshot | None, datetime], Request]
-"""(the Environment, the last snapshot of its name, now) → what to do."""
+Ask = Callable[[Environment | None, Snapshot | None, datetime], PullRequestInputs | BranchInputs]
+"""(the Environment, the last snapshot of its name, now) → all that it is decided from."""
 
 
 class Controller:
-    """Works while this replica leads. `cluster` and `history` are its only ways to the world."""
+    """Works while this replica leads. `cluster` and `history` are its only ways to the world; `record` takes note of
+    each decision that changes something.
+    """
 
-    def __init__(self, cluster: Cluster, history: History, clock: Clock, *, queue: Queue[Key] | None = None) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        history: History,
+        clock: Clock,
+        *,
+        queue: Queue[Key] | None = None,
+        record: Record = no_record,
+    ) -> None:
         self._cluster = cluster
         self._history = history
         self._clock = clock
+        self._record = record
         self.queue: Queue[Key] = queue or Queue(on_error=_report)
         self._waiters: dict[Key, list[asyncio.Future[None]]] = {}
         self._traces: dict[Key, context.Context] = {}
+        self._asked: dict[Key, str] = {}
+        self._because: dict[Key, str] = {}
         self._lines: dict[str, set[Key]] = {}
         self._identities: dict[EnvironmentKey, Identity] = {}
         self.begun = asyncio.Event()
@@ -128,17 +142,25 @@ class Controller:
             self.begun.clear()
             self._abandon()
 
-    async def settled(self, key: Key) -> None:
-        """Enqueue `key` and wait until it was reconciled from then on. Raises what cannot be retried."""
+    async def settled(self, key: Key, *, event: str = "") -> None:
+        """Enqueue `key` and wait until it was reconciled from then on. Raises what cannot be retried. `event`: the id
+        of the message that asks for it.
+        """
+        self._note(key, event)
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(key, []).append(waiter)
         self._traces[key] = context.get_current()
         self._add(key)
         await waiter
 
-    def enqueue(self, key: Key, *, after: float = 0.0) -> None:
+    def enqueue(self, key: Key, *, after: float = 0.0, event: str = "") -> None:
         if self.begun.is_set():
+            self._note(key, event)
             self._add(key, after=after)
+
+    def _note(self, key: Key, event: str) -> None:
+        if event:
+            self._asked[key] = event
 
     def _add(self, key: Key, *, after: float = 0.0, priority: int | None = None) -> None:
         """Short lines are served first: a project that brings a thousand keys does not hold up one that brings two."""
@@ -255,6 +277,7 @@ class Controller:
         began = asyncio.get_running_loop().time()
         waiters, result = self._waiters.pop(key, []), "failed"
         self._leave_line(key)
+        self._because[key] = self._asked.pop(key, "")
         token = context.attach(self._traces.pop(key)) if key in self._traces else None
         try:
             with tracer.start_as_current_span(f"reconcile {kind}", attributes={"catalyst.key": str(key)}):
@@ -282,6 +305,7 @@ class Controller:
         finally:
             if token is not None:
                 context.detach(token)
+            self._because.pop(key, None)
             reconciled.add(1, {"kind": kind, "result": result})
             duration.record(asyncio.get_running_loop().time() - began, {"kind": kind})
 
@@ -311,21 +335,35 @@ class Controller:
                 return await self._unreadable(self._cluster.environments, manifest, error)
             self._identities[key] = identity
             world = await self._cluster.look(environment, self._cluster.observe(environment), self._clock())
-            decision = decide(environment, world, self._clock())
-            if decision.release:
-                await self._announce(key, identity, 0)
-            await self._act(environment, decision)
-            if decision.announce:
-                await self._announce(key, identity, decision.again)
-            if decision.asks and world.project:
-                await self._history.ask(
-                    environment, world.project, decision.asks, world.platform.git_url, _cause(environment)
-                )
+            now = self._clock()
+            decision = decide(environment, world, now)
+            decided = Decided(EnvironmentInputs(environment, world, now), decision, _named(key), self._because[key])
+            is_change = decision.changes_objects or _differs(decision, environment)
+            if is_change:
+                self._record(decided)
+            said = await self._carry_out(key, environment, world, decision)
+            if said and not is_change:
+                self._record(decided)
             if not decision.changes_objects:
                 if decision.requeue_after is not None:
                     self._add(key, after=max(decision.requeue_after, 0.01))
                 return None
         return self._add(key)
+
+    async def _carry_out(self, key: EnvironmentKey, environment: Environment, world: World, decision: Decision) -> bool:
+        """Whether anything was said on the bus."""
+        said = False
+        if decision.release:
+            said = await self._announce(key, environment.identity, 0)
+        await self._act(environment, decision)
+        if decision.announce:
+            said = await self._announce(key, environment.identity, decision.again) or said
+        if decision.asks and world.project:
+            asked = await self._history.ask(
+                environment, world.project, decision.asks, world.platform.git_url, _cause(environment)
+            )
+            said = asked or said
+        return said
 
     async def _act(self, environment: Environment, decision: Decision) -> None:
         mirror, ref = self._cluster.environments, environment.ref
@@ -367,13 +405,14 @@ class Controller:
             self._cluster.environments, environment.ref, {"metadata": {"finalizers": left or None}}
         )
 
-    async def _announce(self, key: EnvironmentKey, identity: Identity, again: int) -> None:
+    async def _announce(self, key: EnvironmentKey, identity: Identity, again: int) -> bool:
+        """Whether there was something to say."""
         environment = self._cluster.environment(key.namespace, key.name)
         if environment is None or environment.status is None or key.namespace != _home(identity):
-            return  # an Environment in a foreign namespace may not speak for the one it names
+            return False  # an Environment in a foreign namespace may not speak for the one it names
         snapshot = snapshot_of(environment, self._cluster.project(identity.team, identity.project))
         traceparent = environment.metadata.annotations.get(labels.TRACEPARENT)
-        await self._history.announce(snapshot, again=again, cause=_cause(environment), traceparent=traceparent)
+        return await self._history.announce(snapshot, again=again, cause=_cause(environment), traceparent=traceparent)
 
     async def _departed(self, key: EnvironmentKey) -> None:
         """The resource is gone: say so, and let the facts decide whether there should be a new one."""
@@ -410,7 +449,14 @@ class Controller:
                 world = self._cluster.observe_project(project)
             except (ValidationError, InvalidName) as error:
                 return await self._unreadable(self._cluster.projects, manifest, error)
-            decision = decide_project(project, world, self._clock())
+            now = self._clock()
+            decision = decide_project(project, world, now)
+            if decision.changes_objects or _differs(decision, project):
+                self._record(
+                    Decided(
+                        ProjectInputs(project, _needed(world, project), now), decision, _named(key), self._because[key]
+                    )
+                )
             await self._act_on_project(project, decision)
             if not decision.changes_objects:
                 return None
@@ -444,7 +490,7 @@ class Controller:
         prefix = pull_request_subject(source.forge, source.repository, 1).removesuffix(".pull_request.1")
         for kind in ("pull_request", "branch"):
             for subject in await self._history.subjects_of(f"{prefix}.{kind}"):
-                await self._judge(FactKey(subject), [project])
+                await self._judge(FactKey(subject), [project], self._because.get(_key_of(project), ""))
 
     # Facts
 
@@ -454,30 +500,37 @@ class Controller:
             raise Reject(f"{key.subject}: expected an SCM subject")
         projects = self._cluster.projects_of(subject.forge, subject.repository)
         if projects:
-            await self._judge(key, projects)
+            await self._judge(key, projects, self._because[key])
         else:
             unknown_repository.add(1)
             log.info("no Project names this repository", subject=key.subject)
 
-    async def _judge(self, key: FactKey, projects: list[Project]) -> None:
+    async def _judge(self, key: FactKey, projects: list[Project], event: str) -> None:
         facts = await self._history.facts(key.subject)
-        pull_request, branch = fold_pull_request(facts.pull_requests, facts.commands), fold_branch(facts.branches)
+        pull_requests, commands, branches = tuple(facts.pull_requests), tuple(facts.commands), tuple(facts.branches)
         for project in projects:
             refusal = self._cluster.refusal(project)
-            if pull_request:
-                name = pull_request_environment(pull_request.state.number)
-                await self._request(project, name, partial(for_pull_request, project, refusal, pull_request))
-            if branch:
-                name = branch_environment(branch.state.branch)
-                await self._request(project, name, partial(for_branch, project, refusal, branch))
+            if pull_requests:
+                name = pull_request_environment(pull_requests[0].data.number)
+                ask: Ask = partial(PullRequestInputs, project, refusal, pull_requests, commands)
+                await self._request(project, name, ask, _named(key), event)
+            if branches:
+                name = branch_environment(branches[0].data.branch)
+                await self._request(
+                    project, name, partial(BranchInputs, project, refusal, branches), _named(key), event
+                )
 
-    async def _request(self, project: Project, name: str, ask: Ask) -> None:
+    async def _request(self, project: Project, name: str, ask: Ask, key: str, event: str) -> None:
         identity = Identity(project.team, project.metadata.name, name)
         home = _home(identity)
         existing = self._cluster.environment(home, name)
-        request = ask(existing, None, self._clock())
+        inputs = ask(existing, None, self._clock())
+        request = inputs.decided()
         if isinstance(request, Create):  # only now is history asked: most facts change what is there
-            request = ask(existing, await self._said_gone(identity), self._clock())
+            inputs = ask(existing, await self._said_gone(identity), self._clock())
+            request = inputs.decided()
+        if not isinstance(request, Leave):
+            self._record(Decided(inputs, request, key, event))
         match request:
             case Create(manifest):
                 await self._create(_traced(manifest), project)
@@ -517,6 +570,26 @@ def _cause(environment: Environment) -> Cause:
     """The event that led to the present spec, and who is behind it."""
     notes = environment.metadata.annotations
     return Cause(notes.get(labels.CAUSE, ""), notes.get(labels.CAUSE), environment.spec.owner)
+
+
+def _named(key: Key) -> str:
+    """`EnvironmentKey acme--shop/pr-42`"""
+    name = key.subject if isinstance(key, FactKey) else f"{key.namespace}/{key.name}"
+    return f"{type(key).__name__} {name}"
+
+
+def _key_of(project: Project) -> ProjectKey:
+    return ProjectKey(project.team, project.metadata.name)
+
+
+def _differs(decision: Decision, resource: Environment | Project) -> bool:
+    """Whether the status is to be written."""
+    return decision.status is not None and decision.status != resource.status
+
+
+def _needed(world: ProjectWorld, project: Project) -> ProjectWorld:
+    """As far as it was decided from: its Environments, perhaps a thousand, matter when the Project goes."""
+    return world if project.metadata.deletion_timestamp else replace(world, environments=())
 
 
 def _home(identity: Identity) -> str:

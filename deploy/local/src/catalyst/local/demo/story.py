@@ -26,6 +26,8 @@ from catalyst.model.environment import Environment, EnvironmentStatus, Phase
 SHORT: Final = 12
 """Digits of a commit in comments and pages."""
 PATIENCE: Final = 600.0
+AFTERWARDS: Final = 5.0
+"""Seconds that steady visitors stay when the new version is shown: the one before serves a while yet, and then ends."""
 BAD: Final = frozenset({Phase.FAILED, Phase.DEGRADED})
 
 
@@ -81,8 +83,10 @@ class Scene:
         return datetime.fromisoformat(updated).timestamp()
 
 
-def changed(stages: Stages, scene: Scene, *, rate: float = 20.0) -> tuple[str, Counted]:
-    """Push a good commit; returns it, and the requests that a steady visitor made until it was shown."""
+def changed(stages: Stages, scene: Scene, *, rate: float = 20.0, connections: int = 1) -> tuple[str, Counted]:
+    """Push a good commit; returns it, and the requests that steady visitors made until nothing of the version before
+    ran any more.
+    """
     before, visitor = _serving(scene), scene.visitor()
     with stages.stage("Commit") as row:
         row.says(_next_commit(scene))
@@ -91,9 +95,9 @@ def changed(stages: Stages, scene: Scene, *, rate: float = 20.0) -> tuple[str, C
     if visitor is None or not before:
         follow(stages, scene, commit, since=began)
         return commit, Counted()
-    with Steady(visitor, rate=rate) as steady:
+    with Steady(visitor, rate=rate, connections=connections) as steady:
         follow(stages, scene, commit, since=began)
-        time.sleep(2)
+        time.sleep(AFTERWARDS)
     return commit, steady.counted
 
 

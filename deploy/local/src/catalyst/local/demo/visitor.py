@@ -5,6 +5,7 @@ trusts only the edge's own root certificate.
 from __future__ import annotations
 
 import contextlib
+import re
 import ssl
 import threading
 import time
@@ -20,6 +21,7 @@ import httpx
 from catalyst.local.demo.places import LOOPBACK
 
 PATIENCE: Final = 10.0
+_TAG: Final = re.compile(r"<style.*?</style>|<[^>]*>", re.DOTALL)
 
 
 class Visitor:
@@ -60,14 +62,20 @@ class Visitor:
 
 @dataclass
 class Counted:
-    """Requests of a steady visitor. `failures`: what went wrong → how often."""
+    """Requests of steady visitors. `failures`: what went wrong → how often. `seconds`: from the first to the last."""
 
     requests: int = 0
     failures: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
 
     @property
     def failed(self) -> int:
         return sum(self.failures.values())
+
+    @property
+    def rate(self) -> float:
+        """Requests a second."""
+        return self.requests / self.seconds if self.seconds else 0.0
 
     def __str__(self) -> str:
         what = "".join(f", {count}× {text}" for text, count in self.failures.most_common(3))
@@ -75,35 +83,60 @@ class Counted:
 
 
 class Steady:
-    """Asks for the URL again and again while the block runs: by kept connections and by new ones in turn."""
+    """Asks for the URL again and again while the block runs, by so many connections at a time: every other one is kept,
+    the rest are new for each request. One alone takes turns. `rate`: requests a second, of all together.
+    """
 
-    def __init__(self, visitor: Visitor, *, rate: float = 20.0, path: str = "/") -> None:
+    def __init__(self, visitor: Visitor, *, rate: float = 20.0, connections: int = 1, path: str = "/") -> None:
         self.counted = Counted()
         self._visitor = visitor
         self._path = path
-        self._pause = 1 / rate
+        self._pause = connections / rate
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._ask, name="steady visitor")
+        self._lock = threading.Lock()
+        self._begun = 0.0
+        self._threads = [
+            threading.Thread(target=self._ask, args=(number, connections), name=f"steady visitor {number}")
+            for number in range(connections)
+        ]
 
-    def _ask(self) -> None:
+    def _ask(self, number: int, connections: int) -> None:
+        """Evenly spread: each connection begins a little after the one before it."""
+        first = self._begun + number / connections * self._pause
         with self._visitor.client() as kept:
-            begun = time.monotonic()
-            while not self._stop.wait(max(0.0, begun + self.counted.requests * self._pause - time.monotonic())):
-                client = kept if self.counted.requests % 2 else None
-                try:
-                    answer = self._visitor.get(self._path, client)
-                    if answer.status_code != httpx.codes.OK:
-                        self.counted.failures[f"status {answer.status_code}"] += 1
-                except httpx.TransportError as error:
-                    self.counted.failures[f"{type(error).__name__}: {error}"[:80]] += 1
-                self.counted.requests += 1
+            asked = 0
+            while not self._stop.wait(max(0.0, first + asked * self._pause - time.monotonic())):
+                keeps = number % 2 if connections > 1 else asked % 2
+                self._count(self._failure(kept if keeps else None))
+                asked += 1
+
+    def _failure(self, client: httpx.Client | None) -> str | None:
+        """What is wrong with one answer; None when nothing is."""
+        try:
+            answer = self._visitor.get(self._path, client)
+        except httpx.TransportError as error:
+            return f"{type(error).__name__}: {error}"[:80]
+        if answer.status_code == httpx.codes.OK:
+            return None
+        text = " ".join(_TAG.sub(" ", answer.text[:2000]).split())
+        return f"status {answer.status_code}: {text[:120]}"
+
+    def _count(self, failure: str | None) -> None:
+        with self._lock:
+            self.counted.requests += 1
+            self.counted.seconds = time.monotonic() - self._begun
+            if failure is not None:
+                self.counted.failures[failure] += 1
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._begun = time.monotonic()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()

@@ -31,6 +31,7 @@ from typing import Final, Protocol, TextIO
 import httpx
 
 from catalyst.local.components import KANIKO, cache_folder
+from catalyst.local.node import leftovers
 from catalyst.local.process import Part, free_ports, tail
 
 DOCKERFILES: Final = Path(__file__).resolve().parents[4] / "images"
@@ -256,6 +257,7 @@ class _Registry:
 @contextmanager
 def _bench(home: Path, binaries: Mapping[str, Path]) -> Iterator[_Bench]:
     for stale in home.glob("seeding-*/"):  # of somebody who was killed: the lock is ours
+        leftovers.unmount(stale)  # buildah's storage
         shutil.rmtree(stale)
     with tempfile.TemporaryDirectory(prefix="seeding-", dir=home) as scratch, _Registry(home, binaries) as registry:
         yield _Bench(Path(scratch), home / "seeding.log", registry)

@@ -51,7 +51,7 @@ def remember(at: Layout) -> None:
 def clean(at: Layout, say: Callable[[str], None]) -> None:
     """Everything goes, the cluster's data, too; `say` is told what would not."""
     end_containers(at)
-    _unmount(at)
+    unmount(at.data, at.run)
     before = known(at)
     if before:  # else nothing tells our chains from somebody's; after a restart of the machine there are none
         _remove_firewall(before, say)
@@ -82,7 +82,7 @@ def found(at: Layout, before: Mapping[str, Any] | None = None) -> list[str]:
     ]
     return [
         *(f"process {process.pid} ({process.name()})" for process in shims(at)),
-        *(f"mount {mount}" for mount in _mounts(at)),
+        *(f"mount {mount}" for mount in _mounts(at.data, at.run)),
         *(f"network device {name}" for name in psutil.net_if_addrs() if name.startswith("catalyst")),
         *rules,
         *(f"{tool} rule {line}" for tool in _FIREWALLS for _, lines in _tables(tool) for line in lines if _ours(line)),
@@ -131,18 +131,19 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
 # Mounts
 
 
-def _unmount(at: Layout) -> None:
+def unmount(*folders: Path) -> None:
+    """Whatever is mounted in these folders. Raises OSError naming what stays."""
     libc = ctypes.CDLL(None, use_errno=True)
-    for mount in _mounts(at):
+    for mount in _mounts(*folders):
         if libc.umount2(os.fsencode(mount), _MNT_DETACH) != 0 and ctypes.get_errno() != 2:  # gone with its parent
             raise OSError(ctypes.get_errno(), f"unmounting {mount}: {os.strerror(ctypes.get_errno())}")
 
 
-def _mounts(at: Layout) -> list[str]:
-    """Below our folders, deepest first."""
+def _mounts(*folders: Path) -> list[str]:
+    """Below the folders, deepest first."""
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
     points = [line.split()[4].encode().decode("unicode_escape") for line in lines]
-    ours = [point for point in points if Path(point).is_relative_to(at.data) or Path(point).is_relative_to(at.run)]
+    ours = [point for point in points if any(Path(point).is_relative_to(folder) for folder in folders)]
     return sorted(ours, key=lambda point: point.count("/"), reverse=True)
 
 

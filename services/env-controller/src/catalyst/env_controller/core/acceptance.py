@@ -153,7 +153,6 @@ def unsupported_in_project(project: Project) -> list[str]:
         "spec.services[].credentialsRef": any(service.credentials_ref is not None for service in spec.services),
         "spec.services[].backup": any(service.backup is not None for service in spec.services),
         "spec.definition": spec.definition is not None,
-        "spec.secrets": bool(spec.secrets),
         "spec.deployments": bool(spec.deployments),
         "spec.development.sleep": spec.development.sleep is not None,
         "spec.source.defaultBranch": spec.source.default_branch is not None,

@@ -4,7 +4,8 @@ namespace                                 identity labels, pinned Pod Security
 ResourceQuota, LimitRange                 defaults, each key overridable by the Project
 NetworkPolicies                           deny all, then exactly what an environment needs
 ServiceAccounts default, workload         no token in pods
-RoleBindings                              the roles of the access table, for this namespace only
+RoleBindings                              the roles of the access table, for this namespace only; our own right to keep
+                                          copies of Secrets, where some are shared
 """
 
 import hashlib
@@ -14,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from catalyst.env_controller.core import shares
 from catalyst.env_controller.core.platform import PRIVATE_NETWORKS_V4, PRIVATE_NETWORKS_V6, Platform
 from catalyst.model import labels
 from catalyst.model.environment import Environment
@@ -105,6 +107,7 @@ def children(subject: Subject) -> list[Manifest]:
             *network_policies(subject),
             *service_accounts(subject),
             *role_bindings(subject),
+            *shared_secrets(subject),
         )
     ]
 
@@ -243,6 +246,13 @@ def role_bindings(subject: Subject) -> list[Manifest]:
         )
         for role in roles
     ]
+
+
+def shared_secrets(subject: Subject) -> list[Manifest]:
+    """We may keep copies of Secrets here, where some are shared."""
+    if not shares.shares(subject.project, subject.environment):
+        return []
+    return [shares.binding(subject.namespace, subject.labels, shares.KEEPER, subject.platform.system_namespace)]
 
 
 def _changing_role(subject: Subject) -> str:

@@ -45,3 +45,8 @@ def said(
     generation = environment.metadata.generation or 0
     conditions = with_condition(status.conditions, kind, holds, reason, message, generation=generation, now=now)
     return status.model_copy(update={"conditions": conditions})
+
+
+def unsaid(status: EnvironmentStatus, kind: str) -> EnvironmentStatus:
+    """The status without that condition."""
+    return status.model_copy(update={"conditions": tuple(each for each in status.conditions if each.type != kind)})

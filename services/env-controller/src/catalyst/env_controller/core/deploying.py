@@ -10,17 +10,27 @@ that until the new one is ready. Whatever fails is asked for, applied or looked 
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from catalyst.env_controller.core import backing, builds, rollout, workload
+from catalyst.env_controller.core import backing, builds, rollout, shares, workload
 from catalyst.env_controller.core import routes as hosts
 from catalyst.env_controller.core.baseline import Subject
 from catalyst.env_controller.core.components import Part, parts
-from catalyst.env_controller.core.conditions import said
+from catalyst.env_controller.core.conditions import said, unsaid
 from catalyst.env_controller.core.difference import Difference, difference
 from catalyst.env_controller.core.rollout import LogWish, Trouble
+from catalyst.env_controller.core.sharing import (
+    CONDITION,
+    LACKING_LOOK,
+    LOOK,
+    Sharing,
+    explained,
+    sentence,
+    sharing,
+    unmounted,
+)
 from catalyst.env_controller.core.stages import begun, begun_anew, ended, find, of_component, without
 from catalyst.env_controller.core.workload import Given, Image
 from catalyst.env_controller.core.world import BuildWish, Decision, NewSecret, Observed, World, object_key
@@ -40,18 +50,23 @@ def deploy(subject: Subject, world: World, status: EnvironmentStatus, now: datet
     if environment.spec.hold:
         return Decision(status=_held(status, environment, now))
     wanted = parts(subject.project, environment)
+    shared = sharing(subject, world)
     if obstacle := _obstacle(subject, wanted):
-        return Decision(status=_idle(status, environment, now, *obstacle))
+        return Decision(status=_idle(status, environment, now, *obstacle), delete=shared.delete)
+    if shared.blind:
+        return Decision(status=_blind(subject, wanted, world, shared.blind, status, now), requeue_after=LACKING_LOOK)
     status = _with_pull(_asked(subject, wanted, status, now), world)
-    run = _run(subject, wanted, world, status)
+    status = _say_shared(subject, shared, status, now)
+    run = _run(subject, wanted, world, shared, status)
     differs = run.difference
     status = _progress(run, status, now)
     status, url_fault = _routed(run, status)
     status = _told(run, status, url_fault, now)
     return Decision(
         apply=differs.apply,
-        delete=differs.delete,
+        delete=(*differs.delete, *shared.delete),
         secrets=_secrets(run, world),
+        copies=shared.copies,
         status=status,
         asks=_wishes(run, status, now),
         requeue_after=_look_again(run, status, now),
@@ -146,6 +161,7 @@ class _Run:
     failed: Mapping[str, Trouble]
     difference: Difference
     backings: tuple[Service, ...] = ()
+    shared: Sharing = field(default_factory=Sharing)
 
     def deployment(self, name: str) -> Observed | None:
         return self._own("Deployment", name)
@@ -184,7 +200,7 @@ class _Run:
         return {one.ref.name for one in found if one and one.labels.get(labels.ENVIRONMENT_UID) == self.subject.uid}
 
 
-def _run(subject: Subject, wanted: tuple[Part, ...], world: World, status: EnvironmentStatus) -> _Run:
+def _run(subject: Subject, wanted: tuple[Part, ...], world: World, shared: Sharing, status: EnvironmentStatus) -> _Run:
     images, failed = {}, {}
     for part in wanted:
         if not part.is_built:
@@ -197,10 +213,10 @@ def _run(subject: Subject, wanted: tuple[Part, ...], world: World, status: Envir
             images[part.name] = workload.built_image(subject, part, answer)
         else:
             failed[part.name] = Trouble(answer.reason or "BuildFailed", answer.message or "The build failed.")
-    held_back = _held_back(subject, wanted, world)
+    held_back = _held_back(subject, wanted, world, shared)
     ready = [part for part in wanted if part.name in images and part.name not in held_back]
     services = backing.backings(subject.project)
-    given = Given(url=_url(subject, wanted), services=backing.variables(subject.project))
+    given = Given(_url(subject, wanted), backing.variables(subject.project), shared.copied, shared.version)
     manifests = [m for part in ready for m in workload.manifests(subject, part, images[part.name], given)]
     manifests += [m for service in services for m in backing.manifests(subject, service)]
     frozen = {part.name for part in wanted} - {part.name for part in ready}
@@ -213,11 +229,11 @@ def _run(subject: Subject, wanted: tuple[Part, ...], world: World, status: Envir
         keeps=lambda found: found.labels.get(labels.COMPONENT) in frozen,
     )
     known = {part.name: images[part.name] for part in ready}
-    return _Run(subject, world, wanted, known, failed, differs, services)
+    return _Run(subject, world, wanted, known, failed, differs, services, shared)
 
 
-def _held_back(subject: Subject, wanted: tuple[Part, ...], world: World) -> set[str]:
-    """Components that wait, for the first time, until those are ready that they depend on."""
+def _held_back(subject: Subject, wanted: tuple[Part, ...], world: World, shared: Sharing) -> set[str]:
+    """Components that wait, for the first time, until those are ready that they depend on and all Secrets are there."""
     kinds = {service.name: "StatefulSet" for service in backing.backings(subject.project)}
     kinds |= {part.name: "Deployment" for part in wanted}
 
@@ -228,7 +244,10 @@ def _held_back(subject: Subject, wanted: tuple[Part, ...], world: World) -> set[
         part.name
         for part in wanted
         if not is_there(part.name)
-        and any(not rollout.is_complete(is_there(name)) for name in part.component.depends_on if name in kinds)
+        and (
+            shared.trouble
+            or any(not rollout.is_complete(is_there(name)) for name in part.component.depends_on if name in kinds)
+        )
     }
 
 
@@ -295,15 +314,25 @@ def _component(run: _Run, part: Part, before: ComponentStatus | None, now: datet
         return runs.model_copy(update={"reason": failed.reason, "message": failed.sentence})
     if foreign := _foreign(run, part.name):
         return runs.model_copy(update={"reason": foreign.reason, "message": foreign.sentence})
+    if run.shared.trouble and found is None:
+        return runs.model_copy(update={"reason": run.shared.trouble.reason, "message": run.shared.trouble.sentence})
     if not run.is_applied(part.name) or _is_new_version(run, part.name):
         return runs
-    seen = rollout.trouble(part, image, found, run.world.pods, now)
+    seen = _seen(run, part, image, found, now)
     if seen is not None:
         message = rollout.told(seen, image, run.world.logs, before)
         return runs.model_copy(update={"reason": seen.reason, "message": message})
     if before and before.reason in rollout.REASONS and _is_same(before, runs):
         return runs.model_copy(update={"reason": before.reason, "message": before.message})  # until it is ready
     return runs
+
+
+def _seen(run: _Run, part: Part, image: Image | None, found: Observed | None, now: datetime) -> Trouble | None:
+    fork = shares.is_fork(run.subject.environment)
+    seen = rollout.trouble(part, image, found, run.world.pods, now)
+    if seen is None:
+        return unmounted(part, run.shared, run.world.pods, now, fork=fork)
+    return explained(seen, run.shared, fork=fork)
 
 
 def _backing(
@@ -400,7 +429,7 @@ def _told(run: _Run, status: EnvironmentStatus, url_fault: hosts.Fault | None, n
         status = said(status, environment, now, "Routed", False, "Routing", "There is no Service to lead to yet.")
     else:
         status = said(status, environment, now, "Routed", True, "NotExposed", "No component is exposed.")
-    return _concluded(run, status, bool(building), bool(broken or fault), now)
+    return _concluded(run, status, bool(building), bool(broken or fault or run.shared.trouble), now)
 
 
 def _say_built(run: _Run, status: EnvironmentStatus, building: list[str], now: datetime) -> EnvironmentStatus:
@@ -417,7 +446,7 @@ def _concluded(
 ) -> EnvironmentStatus:
     """The phase, and Ready, which gives the reason of what comes first."""
     environment = run.subject.environment
-    aspects = (status.condition(kind) for kind in ("Built", "Deployed", "Routed"))
+    aspects = (status.condition(kind) for kind in ("Built", CONDITION, "Deployed", "Routed"))
     missing = [aspect for aspect in aspects if aspect and aspect.status == "False"]
     if not missing:
         sentence = f"It runs at {status.url}." if status.url else "It runs."
@@ -476,6 +505,32 @@ def _first(text: str) -> str:
 # Secrets
 
 
+def _say_shared(subject: Subject, shared: Sharing, status: EnvironmentStatus, now: datetime) -> EnvironmentStatus:
+    """Nothing is said where the Project shares no Secret."""
+    environment = subject.environment
+    if why := shared.trouble:
+        return said(status, environment, now, CONDITION, False, why.reason, why.sentence)
+    if not subject.project.spec.secrets:
+        return unsaid(status, CONDITION)
+    what = sentence(shared, fork=shares.is_fork(environment))
+    return said(status, environment, now, CONDITION, True, "Shared", what)
+
+
+def _blind(
+    subject: Subject,
+    wanted: tuple[Part, ...],
+    world: World,
+    why: Trouble,
+    status: EnvironmentStatus,
+    now: datetime,
+) -> EnvironmentStatus:
+    """What runs stays as it is until its Secrets can be seen again."""
+    for kind in (CONDITION, "Ready"):
+        status = said(status, subject.environment, now, kind, False, why.reason, why.sentence)
+    there = (world.children.get(object_key("Deployment", subject.namespace, part.name)) for part in wanted)
+    return status.model_copy(update={"phase": Phase.DEGRADED if any(map(rollout.serves, there)) else Phase.FAILED})
+
+
 def _secrets(run: _Run, world: World) -> tuple[NewSecret, ...]:
     """The pull secret, and the credentials of each service that is about to be made: that one is there says for ever
     that they were made before it.
@@ -512,19 +567,23 @@ class Look:
 
     pods: bool = False
     pull: bool = False
+    secrets: bool = False
 
 
 def look_for(environment: Environment, world: World) -> Look:
-    """Pods while something is not ready; the pull secret until it is known, and when an image cannot be pulled."""
+    """Pods while something is not ready; the pull secret until it is known, and when an image cannot be pulled; Secrets
+    where we may.
+    """
     status = environment.status
     if environment.metadata.deletion_timestamp or environment.spec.hold or not (world.namespace and world.project):
         return Look()
-    running = [found for found in world.children.values() if found.ref.kind in ("Deployment", "StatefulSet")]
+    running = [found for found in world.children.values() if found.ref.kind in workload.RUNS]
     unpulled = any(component.reason == "ImagePull" for component in status.components) if status else False
     pulls = world.platform.registry is not None and any(part.is_built for part in parts(world.project, environment))
     return Look(
         pods=any(not rollout.is_complete(found) for found in running),
         pull=pulls and (status is None or status.pull is None or unpulled),
+        secrets=object_key("RoleBinding", world.namespace.ref.name, shares.BINDING) in world.children,
     )
 
 
@@ -556,6 +615,8 @@ def _look_again(run: _Run, status: EnvironmentStatus, now: datetime) -> float | 
         waits.append(_pace(status, now))
     if any(not run.is_backing_ready(service.name) for service in run.backings):
         waits.append(_pace(status, now))
+    if shares.shares(run.subject.project, run.subject.environment):
+        waits.append(LACKING_LOOK if run.shared.trouble else LOOK)
     return min(waits, default=None)
 
 

@@ -9,8 +9,9 @@ refused (unsafe, not granted, name taken) ──▶ Failed, and what exists stay
 
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 
-from catalyst.env_controller.core import acceptance, baseline, deploying, teardown, workload
+from catalyst.env_controller.core import acceptance, baseline, deploying, shares, teardown, workload
 from catalyst.env_controller.core.acceptance import Problem
 from catalyst.env_controller.core.baseline import Subject
 from catalyst.env_controller.core.conditions import said
@@ -134,7 +135,7 @@ def _materialise(subject: Subject, world: World, status: EnvironmentStatus, now:
     status = said(status, environment, now, "NamespaceReady", True, "Created", f"Namespace {subject.namespace} exists.")
     patch = _relabelled(wanted, world.namespace)
     there = {key: found for key, found in world.children.items() if found.ref.kind not in workload.KINDS}
-    differs = difference(subject.uid, baseline.children(subject), there)
+    differs = difference(subject.uid, baseline.children(subject), there, keeps=partial(_is_needed, world))
     foreign = tuple(found.ref for found in differs.foreign)  # nobody else has business among these: made anew
     if differs.is_none and not foreign and not patch:
         decision = deploying.deploy(subject, world, _provisioned(status, environment, now), now)
@@ -146,6 +147,14 @@ def _materialise(subject: Subject, world: World, status: EnvironmentStatus, now:
         status=status if _was_complete(status) else _provisioning(begun(status, "Baseline", now), environment, now),
         announce=not _was_complete(status),
         requeue_after=requeue,
+    )
+
+
+def _is_needed(world: World, found: Observed) -> bool:
+    """Our right to keep copies of Secrets goes after the last copy."""
+    seen = world.secrets
+    return (found.ref.kind, found.ref.name) == ("RoleBinding", shares.BINDING) and bool(
+        seen is None or seen.copies or seen.closed
     )
 
 

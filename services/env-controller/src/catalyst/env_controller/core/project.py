@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from catalyst.env_controller.core import acceptance
+from catalyst.env_controller.core import acceptance, shares
 from catalyst.env_controller.core.baseline import with_digest
 from catalyst.env_controller.core.conditions import with_condition
 from catalyst.env_controller.core.platform import Platform
 from catalyst.env_controller.core.world import Observed, Patch, ProjectDecision, meant_for, object_key
 from catalyst.model import access, labels
 from catalyst.model.environment import Deletion, Environment
-from catalyst.model.manifest import Manifest
+from catalyst.model.manifest import Manifest, Ref
 from catalyst.model.names import project_namespace
 from catalyst.model.project import Project, ProjectStatus
 from catalyst.model.resource import NamespaceRef
@@ -43,7 +43,7 @@ def decide_project(project: Project, world: ProjectWorld, now: datetime) -> Proj
     if not is_accepted(status):
         return ProjectDecision(status=status)
     wanted = _namespace(project)
-    bindings = [with_digest(binding) for binding in (_readers(project), _owners(project))]
+    bindings = [with_digest(binding) for binding in _bindings(project, world.platform)]
     if world.namespace is None:
         return ProjectDecision(create=(wanted,), apply=tuple(bindings), status=status)
     if world.namespace.labels.get(labels.PROJECT_UID) != project.metadata.uid:
@@ -78,12 +78,21 @@ def decide_project(project: Project, world: ProjectWorld, now: datetime) -> Proj
         f"Environments may be made in namespace {world.namespace.ref.name}.",
     )
     differing = (_difference(binding, world) for binding in bindings)
-    return ProjectDecision(apply=tuple(meant for meant in differing if meant), status=status)
+    return ProjectDecision(
+        apply=tuple(meant for meant in differing if meant), delete=_left_over(project, bindings, world), status=status
+    )
 
 
 def is_accepted(status: ProjectStatus | None) -> bool:
     accepted = status.condition("Accepted") if status else None
     return accepted is not None and accepted.status == "True"
+
+
+def _left_over(project: Project, bindings: list[Manifest], world: ProjectWorld) -> tuple[Ref, ...]:
+    """Our right to read Secrets here, when none is shared any more."""
+    wanted = {binding["metadata"]["name"] for binding in bindings}
+    found = (seen for seen in world.children.values() if seen.ref.name == shares.BINDING not in wanted)
+    return tuple(seen.ref for seen in found if seen.labels.get(labels.PROJECT_UID) == project.metadata.uid)
 
 
 def _difference(binding: Manifest, world: ProjectWorld) -> Manifest | None:
@@ -165,6 +174,14 @@ def _namespace(project: Project) -> Manifest:
         "kind": "Namespace",
         "metadata": {"name": project_namespace(project.team, project.metadata.name), "labels": _labels(project)},
     }
+
+
+def _bindings(project: Project, platform: Platform) -> list[Manifest]:
+    found = [_readers(project), _owners(project)]
+    if project.spec.secrets:
+        namespace = project_namespace(project.team, project.metadata.name)
+        found.append(shares.binding(namespace, _labels(project), shares.READER, platform.system_namespace))
+    return found
 
 
 def _readers(project: Project) -> Manifest:

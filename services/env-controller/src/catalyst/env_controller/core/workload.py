@@ -20,11 +20,17 @@ from catalyst.model.manifest import Manifest
 PULL_SECRET: Final = "catalyst-pull"  # noqa: S105 - a name
 KINDS: Final = frozenset({"Deployment", "Service", "PersistentVolumeClaim", "StatefulSet"})
 """What runs in an environment; everything else in it is its baseline."""
+RUNS: Final = frozenset({"Deployment", "StatefulSet"})
+"""Those of them that have pods."""
 ONCE: Final = frozenset({"PersistentVolumeClaim"})
 """Kinds that are made and never changed: Kubernetes lets nobody change them."""
 PROGRESS_SECONDS: Final = 300
 DRAIN_SECONDS: Final = 3
-"""A pod that goes serves this long until the edge has noticed."""
+"""A pod that goes serves this long, until the edge and its neighbours have noticed."""
+SETTLE_SECONDS: Final = 2
+"""A pod that is new answers this long before anybody is sent to it: firewalls learn its address about a second after
+the kubelet does, and until then its neighbours are refused.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +46,14 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What all components of an environment are told. `services`: variables from its services, for every component."""
+    """What all components of an environment are told. `services`: variables from its services, for every component.
+    `secrets`: by the name of a shared Secret, that of its copy; `secrets_version`: another one when a value may be.
+    """
 
     url: str | None = None
     services: Sequence[Manifest] = ()
-    secrets: Mapping[str, Sequence[Manifest]] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    secrets_version: str | None = None
 
 
 def built_image(subject: Subject, part: Part, answer: BuildAnswer) -> Image:
@@ -93,6 +102,7 @@ def manifests(subject: Subject, part: Part, image: Image, given: Given) -> list[
 def deployment(subject: Subject, part: Part, image: Image, given: Given) -> Manifest:
     component = part.component
     marks = {**subject.labels, labels.COMPONENT: part.name, **({labels.EXPOSED: "true"} if part.is_exposed else {})}
+    notes = {"annotations": {labels.SECRETS: given.secrets_version}} if given.secrets_version else {}
     return _object(
         subject,
         part,
@@ -105,7 +115,7 @@ def deployment(subject: Subject, part: Part, image: Image, given: Given) -> Mani
             "progressDeadlineSeconds": PROGRESS_SECONDS,
             "selector": {"matchLabels": {labels.COMPONENT: part.name}},
             "strategy": _strategy(part),
-            "template": {"metadata": {"labels": marks}, "spec": _pod(subject, part, image, given)},
+            "template": {"metadata": {"labels": marks, **notes}, "spec": _pod(subject, part, image, given)},
         },
     )
 
@@ -179,7 +189,7 @@ def _pod(subject: Subject, part: Part, image: Image, given: Given) -> Manifest:
             for init in component.init_containers
         ]
     if component.volumes:
-        spec["volumes"] = [_volume(part, volume) for volume in component.volumes]
+        spec["volumes"] = [_volume(part, volume, given) for volume in component.volumes]
     return spec
 
 
@@ -191,18 +201,33 @@ def _main(subject: Subject, part: Part, image: Image, given: Given) -> Manifest:
         container["ports"] = [
             {"containerPort": number, "protocol": protocol, **_some(name=name)} for number, protocol, name in listed
         ]
+        container["lifecycle"] = {"preStop": {"sleep": {"seconds": DRAIN_SECONDS}}}
     probes = {
         "livenessProbe": component.liveness_probe,
         "readinessProbe": component.readiness_probe,
         "startupProbe": component.startup_probe,
     }
     container |= {name: _json(probe) for name, probe in probes.items() if probe}
-    number = port(part, image)
     if has_own_probe(part, image):
-        container["readinessProbe"] = {"tcpSocket": {"port": number}, "periodSeconds": 2, "failureThreshold": 3}
-    if part.is_exposed:
-        container["lifecycle"] = {"preStop": {"sleep": {"seconds": DRAIN_SECONDS}}}
+        container["readinessProbe"] = _open_port(port(part, image))
+    elif listed and "readinessProbe" in container:
+        container["readinessProbe"] = _settled(container["readinessProbe"])
     return container
+
+
+def _open_port(number: int | None) -> Manifest:
+    """Open for SETTLE_SECONDS, looked at every second: ready early, and not taken for gone while it is merely busy."""
+    return {
+        "tcpSocket": {"port": number},
+        "periodSeconds": 1,
+        "successThreshold": SETTLE_SECONDS + 1,
+        "failureThreshold": 6,
+    }
+
+
+def _settled(probe: Manifest) -> Manifest:
+    """A declared probe as it is, but not asked before its pod is known to its neighbours."""
+    return {**probe, "initialDelaySeconds": max(probe.get("initialDelaySeconds", 0), SETTLE_SECONDS + 1)}
 
 
 def has_own_probe(part: Part, image: Image) -> bool:
@@ -217,7 +242,7 @@ def _container(
         "command": list(settings.command),
         "args": list(settings.args),
         "workingDir": settings.working_dir,
-        "envFrom": [*given.secrets.get(part.name, ()), *map(_json, settings.env_from)],
+        "envFrom": _sources(given, settings.env_from),
         "resources": _json(settings.resources) if settings.resources else None,
         "volumeMounts": [_json(mount) for mount in settings.volume_mounts],
     }
@@ -228,6 +253,25 @@ def _container(
         "securityContext": _restrictions(subject, image if reference == image.reference else Image(reference)),
         **{key: value for key, value in declared.items() if value},
     }
+
+
+def _sources(given: Given, declared: Any) -> list[Manifest]:
+    """The shared Secrets, then what the component names; of two with one key the last counts."""
+    shared = [{"secretRef": {"name": copy}} for copy in given.secrets.values()]
+    return [*shared, *(_shared(_json(source), "secretRef", given) for source in declared)]
+
+
+def _shared(source: Manifest, field_: str, given: Given) -> Manifest:
+    """A reference to a shared Secret means its copy."""
+    name = source.get(field_, {}).get("name", "")
+    return {**source, field_: {**source[field_], "name": given.secrets[name]}} if name in given.secrets else source
+
+
+def _variable(declared: Any, given: Given) -> Manifest:
+    variable = _json(declared)
+    if source := variable.get("valueFrom"):
+        variable["valueFrom"] = _shared(source, "secretKeyRef", given)
+    return variable
 
 
 def _variables(subject: Subject, part: Part, image: Image, given: Given, declared: Any) -> list[Manifest]:
@@ -241,7 +285,7 @@ def _variables(subject: Subject, part: Part, image: Image, given: Given, declare
     told = {name: {"name": name, "value": value} for name, value in ours.items() if value}
     more: dict[str, Manifest] = {"PORT": {"name": "PORT", "value": str(number)}} if number else {}
     more |= {variable["name"]: variable for variable in given.services}
-    more |= {variable.name: _json(variable) for variable in declared}
+    more |= {variable.name: _variable(variable, given) for variable in declared}
     return [*told.values(), *(variable for name, variable in more.items() if name not in told)]
 
 
@@ -267,13 +311,13 @@ def has_user_namespace(subject: Subject) -> bool:
     return subject.platform.pod_security(subject.environment.spec.type) == "baseline"
 
 
-def _volume(part: Part, volume: Any) -> Manifest:
+def _volume(part: Part, volume: Any, given: Given) -> Manifest:
     if volume.persistent_volume_claim:
         source: Manifest = {"persistentVolumeClaim": {"claimName": _claim(part, volume.name)}}
     elif volume.config_map:
         source = {"configMap": {"name": volume.config_map.name}}
     elif volume.secret:
-        source = {"secret": {"secretName": volume.secret.name}}
+        source = {"secret": {"secretName": given.secrets.get(volume.secret.name, volume.secret.name)}}
     else:
         source = {"emptyDir": _json(volume.empty_dir) if volume.empty_dir else {}}
     return {"name": volume.name, **source}

@@ -58,6 +58,28 @@ def meant_for(manifest: Manifest, ref: Ref) -> Manifest:
 
 
 @dataclass(frozen=True, slots=True)
+class Copied:
+    """The copy of a shared Secret that is there. `sources`: what it says it was made of."""
+
+    ref: Ref
+    sources: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenSecrets:
+    """Secrets as their metadata shows them. `sources`: those of shared names in the team's, the project's and the
+    environment's own namespace; `copies`: ours, by the shared name. `taken`: shared names whose copy's name
+    somebody else has. `hidden`: sources that we may not read; `closed`: namespaces that we may not look into.
+    """
+
+    sources: tuple[Ref, ...] = ()
+    copies: Mapping[str, Copied] = field(default_factory=dict)
+    taken: tuple[str, ...] = ()
+    hidden: tuple[Ref, ...] = ()
+    closed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class World:
     """What one Environment's decision depends on, besides itself and the time.
 
@@ -66,7 +88,8 @@ class World:
     environment's uid label or stands where a child belongs.
 
     Asked of the API server only when `look` says so: `pods`, as far as they tell how they are; `logs`, the end of each
-    that was wished for; `pull`, the digest in the annotation of the pull secret that exists.
+    that was wished for; `pull`, the digest in the annotation of the pull secret that exists; `secrets`, where some are
+    shared.
     """
 
     platform: Platform
@@ -77,6 +100,22 @@ class World:
     pods: Sequence[Manifest] = ()
     logs: Mapping[str, str] = field(default_factory=dict)
     pull: str | None = None
+    secrets: SeenSecrets | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SecretCopy:
+    """A Secret `name` with the keys of all `sources`, of two with one key the later: effects read them, each as the uid
+    and resourceVersion named here. `made_of`: what the copy says of them; `replaces`: the one that is there.
+    """
+
+    namespace: str
+    name: str
+    shared: str
+    labels: Mapping[str, str]
+    sources: tuple[Ref, ...]
+    made_of: str
+    replaces: Ref | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +166,7 @@ class Decision:
                       by somebody else
     patch, delete     each with the uid it is meant for
     secrets           made if they are not there
+    copies            of shared Secrets, made or made anew before everything else
     status            written when it differs, by merge patch with uid and resourceVersion
     announce          publish the snapshot; `again`: how often the open questions have been asked again
     asks              builds to ask for, after the snapshot that says they are wanted
@@ -141,6 +181,7 @@ class Decision:
     patch: tuple[Patch, ...] = ()
     delete: tuple[Ref, ...] = ()
     secrets: tuple[NewSecret, ...] = ()
+    copies: tuple[SecretCopy, ...] = ()
     status: EnvironmentStatus | ProjectStatus | None = None
     announce: bool = True
     again: int = 0
@@ -159,6 +200,7 @@ class Decision:
             or self.patch
             or self.delete
             or self.secrets
+            or self.copies
             or self.remove
             or self.release
         )

@@ -5,31 +5,45 @@ the leader's fence. What a write answers goes straight into the mirror, so the n
 """
 
 import asyncio
+import base64
 import hashlib
 import re
 import secrets
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from string import Template
 from typing import Any
 
 import structlog
 
-from catalyst.env_controller.core import workload
+from catalyst.env_controller.core import shares, workload
 from catalyst.env_controller.core.acceptance import project_problem
 from catalyst.env_controller.core.deploying import logs_for, look_for
 from catalyst.env_controller.core.platform import Platform
 from catalyst.env_controller.core.project import ProjectWorld
 from catalyst.env_controller.core.rollout import LogWish
-from catalyst.env_controller.core.world import Decision, NewSecret, Observed, Patch, World
+from catalyst.env_controller.core.sharing import levels
+from catalyst.env_controller.core.world import (
+    Copied,
+    Decision,
+    NewSecret,
+    Observed,
+    Patch,
+    SecretCopy,
+    SeenSecrets,
+    World,
+    meant_for,
+)
+from catalyst.events.errors import Retry
 from catalyst.kube import resources
 from catalyst.kube.client import Kube
 from catalyst.kube.drift import Slim
-from catalyst.kube.errors import AlreadyExists, Conflict, Invalid, NotFound, Unavailable
+from catalyst.kube.errors import AlreadyExists, Conflict, Forbidden, Invalid, NotFound, Unavailable
 from catalyst.kube.reflector import Reflector
 from catalyst.model import labels
 from catalyst.model.environment import Environment
+from catalyst.model.logs import scrubbed, tail
 from catalyst.model.manifest import Manifest, Ref, ref_of
 from catalyst.model.names import project_namespace, workload_namespace
 from catalyst.model.project import Project
@@ -48,6 +62,10 @@ WORKLOADS = (resources.DEPLOYMENT, resources.STATEFUL_SET)
 """Mirrored by metadata and how far they are."""
 BESIDE = (resources.SERVICE, resources.PERSISTENT_VOLUME_CLAIM)
 """What workloads need, mirrored by metadata alone."""
+BELIEF = timedelta(seconds=10)
+"""A right that we gave ourselves a moment ago is not known to the API server yet, nor is any right to one that has just
+started: for so long a refusal is not believed.
+"""
 LOG_LINES = 60
 LOG_BYTES = 64 * 1024
 
@@ -60,6 +78,7 @@ class Cluster:
         self._reader = reader
         self._platform = platform
         self._parsed: dict[str, tuple[Manifest, Project]] = {}
+        self._refused: dict[str, datetime] = {}
         self.projects = Reflector(reader, resources.PROJECT, transform=without_managed_fields)
         self.environments = Reflector(reader, resources.ENVIRONMENT, transform=without_managed_fields)
         self.namespaces = Reflector(reader, resources.NAMESPACE, metadata_only=True, transform=namespace_head)
@@ -141,20 +160,40 @@ class Cluster:
 
     async def look(self, environment: Environment, world: World, now: datetime) -> World:
         """The world with what no mirror holds, as far as it is needed now: pods, the ends of logs, the pull secret's
-        digest.
+        digest, the metadata of shared Secrets. Raises Retry while a refusal may yet pass.
         """
         wanted = look_for(environment, world)
-        if world.namespace is None or not (wanted.pods or wanted.pull):
+        if world.namespace is None or not (wanted.pods or wanted.pull or wanted.secrets):
             return world
         name = world.namespace.ref.name
+        if wanted.secrets:
+            world = replace(world, secrets=await self._seen_secrets(environment, world, now))
         if wanted.pull:
             world = replace(world, pull=await self._pull_digest(name))
         if wanted.pods:
             world = replace(world, pods=await self._pods(name))
-            wishes = logs_for(environment, world, now)
-            texts = await asyncio.gather(*(self._log(name, wish) for wish in wishes))
-            world = replace(world, logs={wish.key: text for wish, text in zip(wishes, texts, strict=True)})
+            world = replace(world, logs=await self._logs(name, logs_for(environment, world, now), world.secrets))
         return world
+
+    async def _logs(self, namespace: str, wishes: Sequence[LogWish], secrets_: SeenSecrets | None) -> Mapping[str, str]:
+        """By `LogWish.key`, without what a program printed of the Secrets that it was given. None at all when those
+        cannot be read just now.
+        """
+        texts = await asyncio.gather(*(self._log(namespace, wish) for wish in wishes))
+        try:
+            values = await self._shared_values(secrets_) if any(texts) else []
+        except (NotFound, Forbidden) as error:
+            log.info("logs are left out", namespace=namespace, reason=str(error))
+            return {}
+        return {wish.key: tail(text, values) for wish, text in zip(wishes, texts, strict=True)}
+
+    async def _shared_values(self, seen: SeenSecrets | None) -> list[str]:
+        """Also each line of those that have several."""
+        copies = seen.copies.values() if seen else ()
+        found = await asyncio.gather(*(self._reader.get(copy.ref) for copy in copies))
+        encoded = [text for copy in found for text in (copy.get("data") or {}).values()]
+        texts = [base64.b64decode(text).decode(errors="ignore") for text in encoded]
+        return sorted({*texts, *(line for text in texts for line in text.splitlines())}, key=len, reverse=True)
 
     async def _pull_digest(self, namespace: str) -> str | None:
         """From its metadata alone: what the Secret holds does not leave the API server."""
@@ -164,6 +203,56 @@ class Cluster:
             return None
         digest: str | None = found["metadata"].get("annotations", {}).get(labels.PULL_DIGEST)
         return digest
+
+    async def _seen_secrets(self, environment: Environment, world: World, now: datetime) -> SeenSecrets:
+        """By metadata alone, of which uid and version are kept: `kubectl apply` leaves values in an annotation. A
+        team's namespace may be closed to us, and is asked all the same; of the others we are sure only after a while.
+        """
+        team, project, own = levels(environment.identity)
+        names = shares.shares(world.project, environment) if world.project else ()
+        there = await self._secrets_in(own, environment.metadata.uid or "", names, now)
+        asked = [Ref("v1", "Secret", where, name) for where in (team, project) for name in names]
+        found = await asyncio.gather(*map(self._head_of, asked))
+        hidden = tuple(ref for ref, head in zip(asked, found, strict=True) if head is None)
+        self._weigh(project, any(ref.namespace == project for ref in hidden), now)
+        return replace(there, sources=(*(ref_of(head) for head in found if head), *there.sources), hidden=hidden)
+
+    async def _head_of(self, ref: Ref) -> Manifest | None:
+        """Empty when it is not there, None when we may not ask."""
+        try:
+            return await self._reader.get(ref, metadata_only=True)
+        except NotFound:
+            return {}
+        except Forbidden:
+            return None
+
+    async def _secrets_in(self, namespace: str, uid: str, names: Sequence[str], now: datetime) -> SeenSecrets:
+        """What owners made under a shared name, and our copies."""
+        try:
+            pages = self._reader.list(resources.SECRET, namespace, metadata_only=True)
+            heads = [item async for page in pages for item in page.items]
+        except Forbidden:
+            self._weigh(namespace, True, now)
+            return SeenSecrets(closed=(namespace,))
+        self._weigh(namespace, False, now)
+        ours = {head["metadata"]["name"]: head for head in heads if _uid_label(head) == uid}
+        others = {head["metadata"]["name"]: head for head in heads if head["metadata"]["name"] not in ours}
+        return SeenSecrets(
+            sources=tuple(ref_of(others[name]) for name in names if name in others),
+            copies={
+                name.removeprefix(shares.PREFIX): _copied(head)
+                for name, head in ours.items()
+                if name.startswith(shares.PREFIX)
+            },
+            taken=tuple(name for name in names if shares.copy_name(name) in others),
+        )
+
+    def _weigh(self, namespace: str, is_refused: bool, now: datetime) -> None:
+        """Raises Retry until a refusal is to be believed."""
+        if not is_refused:
+            self._refused.pop(namespace, None)
+        elif now - self._refused.setdefault(namespace, now) < BELIEF:
+            raise Retry(f"Secrets of namespace {namespace} may not be read yet", timedelta(seconds=1))
 
     async def _pods(self, namespace: str) -> list[Manifest]:
         found = []
@@ -226,11 +315,12 @@ class Cluster:
     async def realise(self, decision: Decision) -> None:
         """Namespaces, and everything that is made, changed or deleted: all at once, but for what needs another first.
 
-        Secrets come first: a service that is there is the proof that its credentials are, since nobody may look.
+        Secrets come first: a service that is there is the proof that its credentials are, since nobody may look; and a
+        pod that is told of a copy finds it.
 
         Raises AlreadyExists, before anything is put into it, when a namespace's name is taken.
         """
-        await together(*map(self._make_secret, decision.secrets))
+        await together(*map(self._make_secret, decision.secrets), *map(self._copy_secret, decision.copies))
         made = {manifest["metadata"]["name"] for manifest in decision.create}
         inside = [manifest for manifest in decision.apply if manifest["metadata"]["namespace"] in made]
         outside = [manifest for manifest in decision.apply if manifest["metadata"]["namespace"] not in made]
@@ -264,6 +354,36 @@ class Cluster:
             )
         except AlreadyExists:
             log.info("secret is there already", namespace=wish.namespace, name=wish.name)
+
+    async def _copy_secret(self, wish: SecretCopy) -> None:
+        """The place through which shared values go, as long as it takes. Raises Conflict when a source is another by
+        now: then it is looked at, and decided, again.
+        """
+        values: Manifest = {}
+        for source in wish.sources:
+            found = await self._reader.get(source)
+            if found["metadata"]["resourceVersion"] != source.resource_version:
+                raise Conflict(409, "Conflict", f"{source} has changed since it was looked at")
+            values |= found.get("data") or {}
+        manifest = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {
+                "name": wish.name,
+                "namespace": wish.namespace,
+                "labels": dict(wish.labels),
+                "annotations": {labels.SOURCES: wish.made_of},
+            },
+            "type": "Opaque",
+            "data": values,
+        }
+        try:
+            if wish.replaces is None:
+                await self._writer.create(manifest)
+            else:
+                await self._writer.replace(meant_for(manifest, wish.replaces))
+        except AlreadyExists as error:
+            raise Conflict(409, "Conflict", f"Secret {wish.namespace}/{wish.name} is there already") from error
 
     async def _make(self, namespaces: Iterable[Manifest], contents: list[Manifest]) -> None:
         for manifest in namespaces:
@@ -329,7 +449,8 @@ class Cluster:
             if ref.kind == "Namespace":
                 return  # already going, and its finalizers run: the watch tells its end
             raise
-        _take_in(self._mirror(ref.kind), ref, answer)
+        if ref.kind != "Secret":  # nobody mirrors them
+            _take_in(self._mirror(ref.kind), ref, answer)
 
     def _learn(self, manifest: Manifest) -> None:
         self._mirror(manifest["kind"]).learn(manifest)
@@ -392,12 +513,24 @@ _COUNTS = ("observedGeneration", "replicas", "updatedReplicas", "readyReplicas",
 
 
 def _pod(manifest: Manifest) -> Manifest:
-    """What tells how a pod is; neither its variables nor anything else of its spec."""
+    """What tells how a pod is; neither its variables nor anything else of its spec. Its messages may be a program's
+    last words: like a log they are scrubbed, since a World is recorded.
+    """
     metadata, status = manifest["metadata"], manifest.get("status", {})
     return {
         "metadata": {key: metadata[key] for key in _POD_METADATA if key in metadata},
-        "status": {key: status[key] for key in _POD_STATUS if key in status},
+        "status": {key: _scrubbed(status[key]) for key in _POD_STATUS if key in status},
     }
+
+
+def _scrubbed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _message(item) if key == "message" else _scrubbed(item) for key, item in value.items()}
+    return [_scrubbed(item) for item in value] if isinstance(value, list) else value
+
+
+def _message(text: Any) -> Any:
+    return scrubbed(text) if isinstance(text, str) else text
 
 
 _POD_METADATA = ("name", "labels", "creationTimestamp", "deletionTimestamp")
@@ -429,6 +562,15 @@ def _unversioned(head: Manifest) -> Manifest:
 
 def _observed(head: Manifest | None) -> Observed | None:
     return _seen(head) if head else None
+
+
+def _uid_label(head: Manifest) -> str | None:
+    found: str | None = head["metadata"].get("labels", {}).get(labels.ENVIRONMENT_UID)
+    return found
+
+
+def _copied(head: Manifest) -> Copied:
+    return Copied(ref_of(head), head["metadata"].get("annotations", {}).get(labels.SOURCES, ""))
 
 
 def _seen(head: Manifest) -> Observed:

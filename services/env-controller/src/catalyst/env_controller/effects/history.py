@@ -99,26 +99,30 @@ class History:
             except Reject as error:
                 log.warning("unreadable snapshot left out", subject=stored.subject, reason=error.reason)
 
-    async def announce(self, snapshot: Snapshot, *, again: int, cause: Cause, traceparent: str | None) -> None:
-        """Publish the snapshot unless it says nothing new. Raises Retry when the bus cannot take it now."""
+    async def announce(self, snapshot: Snapshot, *, again: int, cause: Cause, traceparent: str | None) -> bool:
+        """Publish the snapshot unless it says nothing new; whether it did. Raises Retry when the bus cannot take it
+        now.
+        """
         identity, content = snapshot.key, _content(snapshot, again)
         if identity not in self._said:
             last = await self.last(identity)
             if last is not None:
                 self._said[identity] = _content(last, 0)
         if self._said.get(identity) == content:
-            return
+            return False
         await self._publish(snapshot, again, cause, traceparent)
         self._said[identity] = content
         if snapshot.phase == Phase.TERMINATING:
             self._going[identity] = snapshot
+        return True
 
     async def ask(
         self, environment: Environment, project: Project, wishes: tuple[BuildWish, ...], git_url: str, cause: Cause
-    ) -> None:
-        """Publish what of these was not published yet: `build.requested`, after the snapshot that wants it. Raises
-        Retry when the bus cannot take it now.
+    ) -> bool:
+        """Publish what of these was not published yet: `build.requested`, after the snapshot that wants it; whether
+        anything was. Raises Retry when the bus cannot take it now.
         """
+        said = False
         identity = environment.identity
         asked = self._asked.setdefault(identity, {})
         for wish in wishes:
@@ -137,7 +141,9 @@ class History:
             )
             await self._sent(build_requested(data, time=self._clock(), again=wish.again, cause=cause), None)
             asked[wish.component] = question
+            said = True
             log.info("build asked for", environment=str(identity), component=wish.component, attempt=wish.attempt)
+        return said
 
     async def _repository(
         self, environment: Environment, project: Project, wish: BuildWish, git_url: str

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from catalyst.model.environment import Phase, Stage
+from catalyst.model.remedies import remedy
 from catalyst.model.snapshot import Snapshot
 from catalyst.notifier.core import progress
 from catalyst.notifier.core.conversation import Conversation
-from catalyst.notifier.core.remedies import remedy
 from catalyst.notifier.core.text import code, fenced, inline, is_address, link
 
 MARK: Final = "<!-- catalyst:environments -->"

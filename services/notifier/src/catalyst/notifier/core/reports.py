@@ -18,10 +18,10 @@ from dataclasses import dataclass
 
 from catalyst.forge.protocol import CheckStatus, Conclusion, DeploymentState
 from catalyst.model.environment import Phase
+from catalyst.model.remedies import remedy
 from catalyst.model.snapshot import Snapshot
 from catalyst.notifier.core import progress
 from catalyst.notifier.core.comment import WORDS, headline, waits_for
-from catalyst.notifier.core.remedies import remedy
 from catalyst.notifier.core.text import code, inline, is_address, printable
 
 _DEPLOYMENT: dict[Phase, DeploymentState] = {

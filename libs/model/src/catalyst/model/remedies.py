@@ -42,6 +42,12 @@ REMEDIES: Final[Mapping[str, Remedy]] = {
     "SourceCredentialMissing": Remedy(
         "The repository is private. Install the forge's App on it, then `/catalyst deploy`.", "SourceUnavailable"
     ),
+    "SourceNotReadable": Remedy(
+        "The repository is not there, or we may not read it. Install the forge's App on it, with permission to read "
+        "its contents; it is tried again by itself, and at once after `/catalyst deploy`.",
+        "SourceUnavailable",
+    ),
+    "SourceMoved": Remedy("Name the repository's new place in the Project's source.", "SourceUnavailable"),
     "SourceRefused": Remedy(
         "Only the forge's own repositories are built. Correct the Project's source.", "SourceRefused"
     ),
@@ -51,6 +57,9 @@ REMEDIES: Final[Mapping[str, Remedy]] = {
     ),
     "PushFailed": Remedy(
         "The image was built and could not be stored. `/catalyst deploy` tries again.", "RegistryRefused"
+    ),
+    "ImageInvalid": Remedy(
+        "The image in the registry is damaged. `/catalyst deploy` builds it again.", "RegistryRefused"
     ),
     "ImageMissing": Remedy("The image is not in the registry. `/catalyst deploy` builds it again.", "RegistryRefused"),
     "BuildTimedOut": Remedy(
@@ -86,6 +95,9 @@ REMEDIES: Final[Mapping[str, Remedy]] = {
     "SecretNotFound": Remedy(
         "A Secret that the Project names is not there. Create it, or correct its name.", "SecretNotFound"
     ),
+    "SecretNotReadable": Remedy(
+        "A Secret that the Project shares may not be read. The message says who has to allow what.", "SecretNotReadable"
+    ),
     "Unschedulable": Remedy(
         "No node has room for it. Ask for less in `resources`, or have the platform's people add nodes.",
         "Unschedulable",
@@ -107,6 +119,9 @@ REMEDIES: Final[Mapping[str, Remedy]] = {
     "RefusedByCluster": Remedy(
         "The cluster refuses a part of the environment. The message says which; it is tried again by itself.",
         "RefusedByCluster",
+    ),
+    "ClusterRefused": Remedy(
+        "The cluster refuses the build. The message says why; it is tried again by itself.", "RefusedByCluster"
     ),
     "UnsafeQuota": Remedy("Remove that entry from the Project's `development.quota`.", "UnsafeSettings"),
     "UnsafeEgress": Remedy("Name a smaller network in the Project's `development.egress`.", "UnsafeSettings"),

@@ -1,0 +1,1 @@
+"""catalyst: the command line for people on call."""
