@@ -36,7 +36,7 @@ from catalyst.model import labels
 from catalyst.model.environment import Environment, Phase
 from catalyst.model.names import Identity, workload_namespace
 
-PORT: Final = 8902
+PORT: Final = 8900
 FORGE: Final = f"http://github.catalyst.test:{PORT}"
 EXAMPLES: Final = ROOT / "examples"
 PATIENCE: Final = 180.0

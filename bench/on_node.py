@@ -1,0 +1,235 @@
+"""The whole product on the machine's own node, for the benchmarks that need pods: what `tests/support/product.py` gives
+the tests end to end. GitHub's double runs in this process, so its clock is ours.
+"""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from bench.results import ROOT
+from bench.run import Run
+
+sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT / "tests")]
+
+from product import EXAMPLES, Files, Product, Pull, Site  # noqa: E402
+from product import product as installed  # noqa: E402
+
+from catalyst.local import cluster, components, platform  # noqa: E402
+from catalyst.local.demo.sight import GROUP  # noqa: E402
+from catalyst.local.installation import SYSTEM_NAMESPACE  # noqa: E402
+from catalyst.local.node.layout import NODE, Layout  # noqa: E402
+from catalyst.local.node.packages import NotThisMachine, check_machine  # noqa: E402
+
+__all__ = ["Files", "Product", "Pull", "Site"]
+
+LOOK: Final = 0.1
+"""Seconds between two looks, as the limits look."""
+PATIENCE: Final = 300.0
+
+
+def why_not_here() -> str | None:
+    """Why there can be no node on this machine; None where there can."""
+    try:
+        check_machine()
+    except NotThisMachine as error:
+        return str(error)
+    return None
+
+
+@contextmanager
+def on_node(run: Run) -> Iterator[Callable[[], Product]]:
+    """A function that gives the product, installed at its first call. A cluster that ran before goes on running.
+
+    Raises what cluster.up and platform.install raise.
+    """
+    with ExitStack() as stack:
+
+        @cache
+        def product() -> Product:
+            before = cluster.running()
+            state = cluster.up(out=sys.stderr)
+            if before is None:
+                stack.callback(cluster.down)
+            return stack.enter_context(installed(state, stack.enter_context(run.folder())))
+
+        yield product
+
+
+# The repositories of the benchmarks
+
+DEPENDENCIES: Final = {
+    "python:3-slim": "RUN python3 -m venv /opt/dependencies",
+    "node:18-slim": "RUN cp -r /usr/share/nodejs /opt/dependencies",
+}
+"""Base image → a step that takes its time and makes a layer, as the installation of dependencies does."""
+SERVER: Final = """\
+const given = process.env
+const page = () => `${"%s"} ${given.CATALYST_COMMIT}\\n`
+const server = require('http').createServer((_, answer) => answer.end(page())).listen(given.PORT || 8080)
+process.on('SIGTERM', () => server.close())
+"""
+
+
+def python_app(greeting: str, folder: str = "") -> Files:
+    """The example `hello`, which says the commit, behind a step that makes a layer. Pods on python are nothing new to
+    the node: our own services are.
+    """
+    program = (
+        bytes(example("hello")["app.py"] or b"").decode().replace('GREETING = "Hello"', f'GREETING = "{greeting}"')
+    )
+    return {
+        f"{folder}Dockerfile": _dockerfile("python:3-slim", "app.py", '["python3", "app.py"]'),
+        f"{folder}app.py": program,
+    }
+
+
+def node_app(greeting: str) -> Files:
+    """The same on a base that nothing else on the node stands on."""
+    dockerfile = _dockerfile("node:18-slim", "server.js", '["node", "server.js"]')
+    return {"Dockerfile": dockerfile, "server.js": SERVER % greeting}
+
+
+def _dockerfile(base: str, program: str, command: str) -> str:
+    lines = (
+        f"FROM {base}",
+        DEPENDENCIES[base],
+        "WORKDIR /app",
+        f"COPY {program} .",
+        "EXPOSE 8080",
+        "USER 1000",
+        f"CMD {command}",
+    )
+    return "\n".join(lines) + "\n"
+
+
+def new_site(product: Product, files: Files, spec: dict[str, Any] | None = None) -> Site:
+    """A repository and a Project of a team of its own, so that nothing of another is in its registry, cache or limits
+    at the forge. Returns when the Project is ready.
+    """
+    site = product.team().site("app", files, spec)
+    until(lambda: _project_is_ready(site), f"Project {site.team}/{site.name} is ready")
+    return site
+
+
+def _project_is_ready(site: Site) -> bool:
+    found = site.product.sight.get(f"{GROUP}/namespaces/{site.team}/projects/{site.name}") or {}
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in found.get("status", {}).get("conditions", ()))
+
+
+# What is looked at
+
+
+def until(holds: Callable[[], bool], what: str, within: float = PATIENCE, every: float = LOOK) -> float:
+    """When it held first (CLOCK_MONOTONIC, seconds). Raises TimeoutError."""
+    ends = time.monotonic() + within
+    while not holds():
+        if time.monotonic() > ends:
+            raise TimeoutError(f"{what}: not within {within:g} s")
+        time.sleep(every)
+    return time.monotonic()
+
+
+def status(pull: Pull) -> dict[str, Any]:
+    """Of its Environment, as the API server has it; empty while there is none."""
+    identity = pull.identity
+    place = f"{GROUP}/namespaces/{identity.team}--{identity.project}/environments/{identity.environment}"
+    found: dict[str, Any] = (pull.site.product.sight.get(place) or {}).get("status", {})
+    return found
+
+
+def is_ready(pull: Pull) -> bool:
+    """At the pull request's own head."""
+    found = status(pull)
+    return (found.get("phase"), found.get("commit")) == ("Ready", pull.head)
+
+
+def shows(pull: Pull) -> bool:
+    """Whether the URL answers with the pull request's head."""
+    if "url" not in status(pull):
+        return False
+    code, text = pull.visitor().looks()
+    return code == httpx.codes.OK and pull.head in text
+
+
+@contextmanager
+def webhooks_held(product: Product) -> Iterator[Callable[[], float]]:
+    """What is done at the forge in this block is told by the function, which says when (CLOCK_MONOTONIC)."""
+    product.github.drained()
+    product.github.hold_webhooks()
+
+    def tell() -> float:
+        began = time.monotonic()
+        product.github.release_webhooks("as told")
+        return began
+
+    try:
+        yield tell
+    finally:
+        if product.github.webhooks.held is not None:
+            product.github.release_webhooks("as told")
+
+
+# The node's images
+
+
+def forget_images(product: Product, *wanted: str) -> None:
+    """Whatever of the node's images has one of these words in its name goes, with all its other names: as if it had
+    never been pulled. Layers that other images stand on stay.
+    """
+    listed = [line.split() for line in _ctr("images", "list").splitlines()[1:]]
+    digests = {digest for name, _, digest, *_ in listed if any(word in name for word in wanted)}
+    names = [name for name, _, digest, *_ in listed if digest in digests]
+    if names:
+        _ctr("images", "remove", "--sync", *names)
+
+
+def _ctr(*words: str) -> str:
+    containerd = next(each for each in components.NODE if each.name == "containerd")
+    ctr = components.binaries(components=(containerd,))["ctr"]
+    socket = Layout(Path()).containerd_socket
+    command = [str(ctr), "--address", str(socket), "--namespace", "k8s.io", *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+
+
+# Memory
+
+
+@dataclass
+class Memory:
+    """The most memory that each of our pods had, in MB, while the block ran: its working set, as the kubelet counts."""
+
+    product: Product
+    most: dict[str, float] = field(default_factory=dict)
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    def _look(self) -> None:
+        while True:
+            for name, size in self._sizes():
+                self.most[name] = max(size, self.most.get(name, 0.0))
+            if self._stop.wait(3):
+                return
+
+    def _sizes(self) -> Iterator[tuple[str, float]]:
+        summary = self.product.sight.get(f"/api/v1/nodes/{NODE}/proxy/stats/summary") or {"pods": []}
+        for pod in summary["pods"]:
+            if pod["podRef"]["namespace"] in (SYSTEM_NAMESPACE, platform.EDGE_NAMESPACE):
+                bytes_ = sum(each.get("memory", {}).get("workingSetBytes", 0) for each in pod.get("containers", ()))
+                yield pod["podRef"]["name"], bytes_ / 1e6
+
+    def __enter__(self) -> "Memory":
+        self._thread = threading.Thread(target=self._look, name="memory")
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
