@@ -83,9 +83,7 @@ def python_app(greeting: str, folder: str = "") -> Files:
     """The example `hello`, which says the commit, behind a step that makes a layer. Pods on python are nothing new to
     the node: our own services are.
     """
-    program = (
-        bytes(example("hello")["app.py"] or b"").decode().replace('GREETING = "Hello"', f'GREETING = "{greeting}"')
-    )
+    program = (EXAMPLES / "hello" / "app.py").read_text().replace('GREETING = "Hello"', f'GREETING = "{greeting}"')
     return {
         f"{folder}Dockerfile": _dockerfile("python:3-slim", "app.py", '["python3", "app.py"]'),
         f"{folder}app.py": program,
