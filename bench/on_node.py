@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -25,9 +25,11 @@ from product import product as installed  # noqa: E402
 
 from catalyst.local import cluster, components, platform  # noqa: E402
 from catalyst.local.demo.sight import GROUP  # noqa: E402
+from catalyst.local.demo.visitor import Visitor  # noqa: E402
 from catalyst.local.installation import SYSTEM_NAMESPACE  # noqa: E402
 from catalyst.local.node.layout import NODE, Layout  # noqa: E402
 from catalyst.local.node.packages import NotThisMachine, check_machine  # noqa: E402
+from catalyst.model.names import project_namespace  # noqa: E402
 
 __all__ = ["Files", "Product", "Pull", "Site"]
 
@@ -138,24 +140,54 @@ def until(holds: Callable[[], bool], what: str, within: float = PATIENCE, every:
 
 def status(pull: Pull) -> dict[str, Any]:
     """Of its Environment, as the API server has it; empty while there is none."""
-    identity = pull.identity
-    place = f"{GROUP}/namespaces/{identity.team}--{identity.project}/environments/{identity.environment}"
-    found: dict[str, Any] = (pull.site.product.sight.get(place) or {}).get("status", {})
-    return found
+    found = pull.site.product.sight.get(f"{_place(pull)}/{pull.identity.environment}") or {}
+    told: dict[str, Any] = found.get("status", {})
+    return told
+
+
+def all_ready(pulls: Sequence[Pull]) -> list[Pull]:
+    """Those that are ready at their own head."""
+    found = {
+        (each["metadata"]["namespace"], each["metadata"]["name"]): each.get("status", {})
+        for place in {_place(pull) for pull in pulls}
+        for each in (pulls[0].site.product.sight.get(place) or {"items": []})["items"]
+    }
+    return [pull for pull in pulls if _is_ready(found.get(_named(pull), {}), pull)]
 
 
 def is_ready(pull: Pull) -> bool:
     """At the pull request's own head."""
-    found = status(pull)
+    return _is_ready(status(pull), pull)
+
+
+def _is_ready(found: dict[str, Any], pull: Pull) -> bool:
     return (found.get("phase"), found.get("commit")) == ("Ready", pull.head)
 
 
-def shows(pull: Pull) -> bool:
-    """Whether the URL answers with the pull request's head."""
-    if "url" not in status(pull):
-        return False
-    code, text = pull.visitor().looks()
-    return code == httpx.codes.OK and pull.head in text
+def _named(pull: Pull) -> tuple[str, str]:
+    return project_namespace(pull.site.team, pull.site.name), pull.identity.environment
+
+
+def _place(pull: Pull) -> str:
+    return f"{GROUP}/namespaces/{_named(pull)[0]}/environments"
+
+
+def arrival(pull: Pull) -> Callable[[], bool]:
+    """Whether it is ready and its URL answers with its head. The URL is not asked before pods of that commit may be
+    there: until then looking costs the build next to nothing.
+    """
+    seen = list[Visitor]()
+
+    def arrived() -> bool:
+        found = status(pull)
+        if found.get("commit") != pull.head or found.get("phase") not in ("Deploying", "Ready") or "url" not in found:
+            return False
+        if not seen:
+            seen.append(pull.visitor())
+        code, text = seen[0].looks()
+        return found["phase"] == "Ready" and code == httpx.codes.OK and pull.head in text
+
+    return arrived
 
 
 @contextmanager

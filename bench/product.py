@@ -18,7 +18,7 @@ import httpx
 
 from bench import on_node
 from bench.by_hand import Hand, edge, manifest_status, recorded
-from bench.on_node import Memory, Product, Pull, Site, is_ready, new_site, shows, until
+from bench.on_node import Memory, Product, Pull, Site, all_ready, arrival, is_ready, new_site, until
 from bench.results import ROOT, Row
 from bench.run import Run
 from bench.servers import command, tool
@@ -63,7 +63,7 @@ def url_cached(run: Run, product: Product) -> Sequence[Row]:
     ours, limits = list[Way](), list[dict[str, Any]]()
     site = new_site(product, on_node.python_app("first"))
     pull = site.pull_request(on_node.python_app("opened"))
-    until(lambda: is_ready(pull) and shows(pull), "the environment is ready")
+    until(arrival(pull), "the environment is ready")
     with run.folder() as folder, edge(folder) as door:
         hand = Hand(product, recorded(pull), door, folder)
         try:
@@ -140,7 +140,7 @@ def _followed(pull: Pull, tell: Callable[[], float]) -> Way:
     """From telling the webhooks until the environment is ready and the URL answers with its head."""
     told = time.time()
     began = tell()
-    seconds = until(lambda: shows(pull) and is_ready(pull), f"{pull.identity} shows {pull.head}") - began
+    seconds = until(arrival(pull), f"{pull.identity} shows {pull.head}") - began
     return Way(seconds, _stages(pull, told))
 
 
@@ -205,7 +205,7 @@ def close(run: Run, product: Product) -> Sequence[Row]:
     for number in range(run.runs):
         with run.folder() as folder, edge(folder) as door:
             pull = site.pull_request(on_node.python_app(_greeting()), branch=f"close-{number}")
-            until(lambda: is_ready(pull) and shows(pull), "the environment is ready")  # noqa: B023 -- called at once
+            until(arrival(pull), "the environment is ready")
             of_both = recorded(pull)
             hand = Hand(product, of_both, door, folder)
             (container,) = of_both.deployment["template"]["spec"]["containers"]
@@ -288,7 +288,7 @@ def push_image_exists(run: Run, product: Product) -> Sequence[Row]:
     }
     site = new_site(product, on_node.python_app("first", "web/"), {"components": [component]})
     pull = site.pull_request({"README.md": "opened"})
-    until(lambda: is_ready(pull) and shows(pull), "the environment is ready")
+    until(arrival(pull), "the environment is ready")
     served: dict[str, list[float]] = {"beside": [], "back": []}
     last: dict[str, list[float]] = {"beside": [], "back": []}
     failed, requests, what = list[float](), 0, list[str]()
@@ -428,9 +428,9 @@ class _Told:
         return found
 
     def _follow(self, look: Callable[[], str], seen: list[tuple[float, str]]) -> None:
-        """Notes when what is looked at changed, to 20 ms."""
+        """Notes when what is looked at changed, to 50 ms."""
         last = ""
-        while not self._stop.wait(0.02):
+        while not self._stop.wait(0.05):
             if (now := look()) and now != last:
                 seen.append((time.monotonic(), now))
                 last = now
@@ -509,7 +509,7 @@ def _all_ready(pulls: Sequence[Pull], tell: Callable[[], float]) -> _AtOnce:
     while len(ready) < len(pulls) and time.monotonic() < began + 2 * GONE:
         under_way = _under_way(pulls)
         started += [pull for pull in pulls if pull not in started and (pull.site.team, pull.number) in under_way]
-        now_ready = [pull for pull in pulls if pull not in ready and is_ready(pull)]
+        now_ready = [pull for pull in all_ready(pulls) if pull not in ready]
         if now_ready:
             last = time.monotonic() - began
             first = first or last

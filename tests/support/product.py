@@ -37,6 +37,7 @@ from catalyst.model.environment import Environment, Phase
 from catalyst.model.names import Identity, workload_namespace
 
 PORT: Final = 8900
+"""The one that the policies of deploy/k8s's overlay `local` let the services and builds reach the forge at."""
 FORGE: Final = f"http://github.catalyst.test:{PORT}"
 EXAMPLES: Final = ROOT / "examples"
 PATIENCE: Final = 180.0
