@@ -77,12 +77,10 @@ class Hand:
     Secret is good for them.
     """
 
-    def __init__(self, product: Product, recording: Recording, edge: "Edge", folder: Path) -> None:
+    def __init__(self, product: Product, recording: Recording) -> None:
         self.name = f"hand-{uuid4().hex[:8]}"
         self._product = product
         self._recording = recording
-        self._edge = edge
-        self._folder = folder
         self._begun = False
 
     @property
@@ -90,18 +88,18 @@ class Hand:
         """Where it goes, without the registry."""
         return "/".join((*self._recording.project, self.name))
 
-    def deploy(self, repository: str, commit: str) -> dict[str, Any]:
+    def deploy(self, door: "Edge", repository: str, commit: str) -> dict[str, Any]:
         """The limit: build this commit, run it, answer with it. The first time everything is made."""
-        plan = self._folder / f"{self.name}-{commit}.json"
+        plan = door.folder / f"{self.name}-{commit}.json"
         plan.write_text(json.dumps(self._plan(repository, commit)))
         self._begun = True
         return tool(
             "limits.by_hand",
             kubeconfig=self._product.state.kubeconfig,
             plan=plan,
-            admin=self._edge.admin,
-            edge=self._edge.address,
-            authority=self._edge.authority,
+            admin=door.admin,
+            edge=door.address,
+            authority=door.authority,
             host=self.host,
             expects=commit,
         )
@@ -241,21 +239,33 @@ def _signer(product: Product) -> Signer:
 
 @dataclass(frozen=True)
 class Edge:
-    """A Caddy of its own, which ends TLS for `*.hand.test` and takes routes from anybody on this machine."""
+    """A Caddy of its own, which ends TLS for `*.hand.test` and takes routes from anybody on this machine.
 
+    `admin`, `address`: host and port of its admin endpoint, and for visitors.
+    """
+
+    folder: Path
     admin: str
     address: str
-    authority: Path
+
+    @property
+    def authority(self) -> Path:
+        """Its root certificate; there once it is up."""
+        return self.storage / "pki" / "authorities" / "local" / "root.crt"
+
+    @property
+    def storage(self) -> Path:
+        return self.folder / "caddy"
 
 
 @contextmanager
 def edge(folder: Path) -> Iterator[Edge]:
     admin, https = free_ports(2)
-    found = Edge(f"127.0.0.1:{admin}", f"127.0.0.1:{https}", folder / "caddy/pki/authorities/local/root.crt")
+    found = Edge(folder, f"127.0.0.1:{admin}", f"127.0.0.1:{https}")
     config = folder / "caddy.json"
-    config.write_text(json.dumps(_caddy(found, folder / "caddy")))
+    config.write_text(json.dumps(_caddy(found)))
     command: list[str | Path] = [executable(), "run", "--config", config]
-    own_place = {"XDG_DATA_HOME": str(folder / "caddy"), "XDG_CONFIG_HOME": str(folder / "caddy")}
+    own_place = {"XDG_DATA_HOME": str(found.storage), "XDG_CONFIG_HOME": str(found.storage)}
     part = Part("edge by hand", command, folder / "caddy.log", env=own_place, cwd=folder, stop_within=3)
     part.start()
     try:
@@ -265,7 +275,7 @@ def edge(folder: Path) -> Iterator[Edge]:
         part.stop()
 
 
-def _caddy(of: Edge, storage: Path) -> Manifest:
+def _caddy(of: Edge) -> Manifest:
     names = [f"*.{ZONE}"]
     server = {
         "listen": [of.address],
@@ -275,7 +285,7 @@ def _caddy(of: Edge, storage: Path) -> Manifest:
     }
     return {
         "admin": {"listen": of.admin, "config": {"persist": False}},
-        "storage": {"module": "file_system", "root": str(storage)},
+        "storage": {"module": "file_system", "root": str(of.storage)},
         "logging": {"logs": {"default": {"level": "WARN"}}},
         "apps": {
             "pki": {"certificate_authorities": {"local": {"install_trust": False}}},

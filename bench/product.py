@@ -21,7 +21,7 @@ from bench.by_hand import Hand, edge, manifest_status, recorded
 from bench.on_node import Memory, Product, Pull, Site, all_ready, arrival, is_ready, new_site, until
 from bench.results import ROOT, Row
 from bench.run import Run
-from bench.servers import command, tool
+from bench.servers import command, settle, tool
 from bench.stats import Runs
 from catalyst.builder.core.job import BUILD_LABEL
 from catalyst.builder.core.records import LABEL as RECORD_LABEL
@@ -65,13 +65,15 @@ def url_cached(run: Run, product: Product) -> Sequence[Row]:
     pull = site.pull_request(on_node.python_app("opened"))
     until(arrival(pull), "the environment is ready")
     with run.folder() as folder, edge(folder) as door:
-        hand = Hand(product, recorded(pull), door, folder)
+        hand = Hand(product, recorded(pull))
         try:
             repository = _hands_repository(product, hand)
-            hand.deploy(repository, _next_commit(product, repository, on_node.python_app))
+            hand.deploy(door, repository, _next_commit(product, repository, on_node.python_app))
             for number in range(run.runs):
+                settle()
                 ours.append(_pushed(pull, on_node.python_app(_greeting())))
-                limits.append(hand.deploy(repository, _next_commit(product, repository, on_node.python_app)))
+                settle()
+                limits.append(hand.deploy(door, repository, _next_commit(product, repository, on_node.python_app)))
                 _say_both(run, number, ours[-1], limits[-1])
         finally:
             hand.remove()
@@ -89,15 +91,17 @@ def url_cold(run: Run, product: Product) -> Sequence[Row]:
         with run.folder() as folder, edge(folder) as door:
             site = new_site(product, on_node.node_app("first"))
             on_node.forget_images(product, *COLD_IMAGES, layout.REGISTRY)
+            settle()
             pull, way = _opened(site, on_node.node_app(_greeting()))
             ours.append(way)
             of_both = recorded(pull)
             _end(pull)
             on_node.forget_images(product, *COLD_IMAGES, layout.REGISTRY)
-            hand = Hand(product, of_both.pulling_with(recorded(keeper)), door, folder)
+            hand = Hand(product, of_both.pulling_with(recorded(keeper)))
             try:
                 repository = _hands_repository(product, hand)
-                limits.append(hand.deploy(repository, _next_commit(product, repository, on_node.node_app)))
+                settle()
+                limits.append(hand.deploy(door, repository, _next_commit(product, repository, on_node.node_app)))
             finally:
                 hand.remove()
         _say_both(run, number, ours[-1], limits[-1])
@@ -203,18 +207,18 @@ def close(run: Run, product: Product) -> Sequence[Row]:
     kubectl = components.binaries(components=(components.CONTROL_PLANE,))["kubectl"]
     site = new_site(product, on_node.python_app("first"))
     for number in range(run.runs):
-        with run.folder() as folder, edge(folder) as door:
-            pull = site.pull_request(on_node.python_app(_greeting()), branch=f"close-{number}")
-            until(arrival(pull), "the environment is ready")
-            of_both = recorded(pull)
-            hand = Hand(product, of_both, door, folder)
-            (container,) = of_both.deployment["template"]["spec"]["containers"]
-            hand.run(container["image"])
-            parts.append(_closed(pull))
-            ours.append(max(parts[-1].values()))
-            kubeconfig = product.state.kubeconfig
-            gone = tool("limits.delete_namespace", kubectl=kubectl, kubeconfig=kubeconfig, namespace=hand.name)
-            limits.append(gone["seconds"])
+        pull = site.pull_request(on_node.python_app(_greeting()), branch=f"close-{number}")
+        until(arrival(pull), "the environment is ready")
+        of_both = recorded(pull)
+        hand = Hand(product, of_both)
+        (container,) = of_both.deployment["template"]["spec"]["containers"]
+        hand.run(container["image"])
+        settle()
+        parts.append(_closed(pull))
+        ours.append(max(parts[-1].values()))
+        kubeconfig = product.state.kubeconfig
+        gone = tool("limits.delete_namespace", kubectl=kubectl, kubeconfig=kubeconfig, namespace=hand.name)
+        limits.append(gone["seconds"])
         told = ", ".join(f"{what} {seconds:.1f}" for what, seconds in parts[-1].items())
         run.say(f"{number + 1}: ours {ours[-1]:.1f} s ({told}); kubectl {limits[-1]:.1f} s")
     middle = min(parts, key=lambda each: abs(max(each.values()) - Runs(tuple(ours)).median))
