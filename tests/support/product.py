@@ -120,7 +120,7 @@ class Team:
             "metadata": {"namespace": self.name, "name": name},
             "spec": {**(spec or {}), "source": {"forge": "github", "repository": repository}},
         }
-        self.product.kubectl.apply(manifest)
+        self.product.kubectl.within(self.name).apply(manifest)
         return Site(self.product, self.name, name, repository)
 
 
