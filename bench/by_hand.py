@@ -107,10 +107,9 @@ class Hand:
     def run(self, image: str) -> None:
         """Only the pods, of an image that is there; returns when they are available."""
         self._product.kubectl.apply(_namespace(self.name))
-        deployment = self._deployment(image, None)
-        self._product.kubectl.apply(self._pull_secret(), self._service(), deployment)
-        name = deployment["metadata"]["name"]
-        self._product.kubectl.within(self.name).wait(f"deployment/{name}", "condition=Available")
+        inside = self._product.kubectl.within(self.name)
+        inside.apply(self._pull_secret(), self._service(), self._deployment(image, None))
+        inside.wait(f"deployment/{self.name}", "condition=Available")
 
     def remove(self) -> None:
         for namespace in (self.name, f"{self.name}-build"):
