@@ -112,8 +112,9 @@ class Hand:
         inside.wait(f"deployment/{self.name}", "condition=Available")
 
     def remove(self) -> None:
-        for namespace in (self.name, f"{self.name}-build"):
-            self._product.kubectl.run("delete", "namespace", namespace, "--ignore-not-found", "--wait=false")
+        """All that it made, until it is gone."""
+        names = (self.name, f"{self.name}-build")
+        self._product.kubectl.run("delete", "namespace", *names, "--ignore-not-found", "--timeout=90s")
 
     @property
     def host(self) -> str:

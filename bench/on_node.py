@@ -211,23 +211,35 @@ def webhooks_held(product: Product) -> Iterator[Callable[[], float]]:
 # The node's images
 
 
-def forget_images(product: Product, *wanted: str) -> None:
-    """Whatever of the node's images has one of these words in its name goes, with all its other names: as if it had
-    never been pulled. Layers that other images stand on stay.
+def forget_images(*wanted: str) -> None:
+    """Whatever of the node's images has one of these words in its name goes, with all its other names and with what
+    ended containers still hold of it: as if it had never been pulled. What runs keeps its image.
     """
-    listed = [line.split() for line in _ctr("images", "list").splitlines()[1:]]
-    digests = {digest for name, _, digest, *_ in listed if any(word in name for word in wanted)}
-    names = [name for name, _, digest, *_ in listed if digest in digests]
+    alive = {line.split()[0] for line in _ctr("tasks", "list")}
+    containers = [line.split()[:2] for line in _ctr("containers", "list")]
+    images = [(name, digest) for name, _, digest, *_ in map(str.split, _ctr("images", "list"))]
+    in_use = {image for container, image in containers if container in alive}
+    kept = {digest for name, digest in images if name in in_use}
+    going = {digest for name, digest in images if _names(name, wanted)} - kept
+    names = [name for name, digest in images if digest in going]
+    if ended := [container for container, image in containers if _names(image, wanted) and container not in alive]:
+        _ctr("containers", "delete", *ended)
     if names:
         _ctr("images", "remove", "--sync", *names)
 
 
-def _ctr(*words: str) -> str:
+def _names(image: str, wanted: Sequence[str]) -> bool:
+    return any(word in image for word in wanted)
+
+
+def _ctr(*words: str) -> list[str]:
+    """The lines of its answer, without the one that heads a table."""
     containerd = next(each for each in components.NODE if each.name == "containerd")
     ctr = components.binaries(components=(containerd,))["ctr"]
     socket = Layout(Path()).containerd_socket
     command = [str(ctr), "--address", str(socket), "--namespace", "k8s.io", *words]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    return done.stdout.splitlines()[1:]
 
 
 # Memory

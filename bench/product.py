@@ -90,13 +90,13 @@ def url_cold(run: Run, product: Product) -> Sequence[Row]:
     for number in range(runs):
         with run.folder() as folder, edge(folder) as door:
             site = new_site(product, on_node.node_app("first"))
-            on_node.forget_images(product, *COLD_IMAGES, layout.REGISTRY)
+            on_node.forget_images(*COLD_IMAGES, layout.REGISTRY)
             settle()
             pull, way = _opened(site, on_node.node_app(_greeting()))
             ours.append(way)
             of_both = recorded(pull)
             _end(pull)
-            on_node.forget_images(product, *COLD_IMAGES, layout.REGISTRY)
+            on_node.forget_images(*COLD_IMAGES, layout.REGISTRY)
             hand = Hand(product, of_both.pulling_with(recorded(keeper)))
             try:
                 repository = _hands_repository(product, hand)
@@ -243,6 +243,10 @@ def _closed(pull: Pull) -> dict[str, float]:
         "namespace": lambda: product.sight.get(f"/api/v1/namespaces/{pull.namespace}") is not None,
         "Environment": lambda: pull.environment() is not None,
     }
+    if absent := [what for what, is_there in left.items() if not is_there()]:
+        raise RuntimeError(
+            f"{pull.identity} lacks {', '.join(absent)} before it is closed: nothing could be seen to go"
+        )
     gone = dict[str, float]()
     with on_node.webhooks_held(product) as tell:
         pull.close()
@@ -474,7 +478,7 @@ def ten_at_once(run: Run, product: Product) -> Sequence[Row]:
     order = " ".join("b" if pull.site is sites[1][0] else "a" for pull in found.started)
     done = " ".join("b" if pull.site is sites[1][0] else "a" for pull in found.ready)
     run.say(f"builds started in the order {order}; ready in the order {done}; all after {found.seconds:.0f} s")
-    services = {_service(name): size for name, size in sorted(memory.most.items(), key=lambda each: -each[1])}
+    services = {_service(name): size for name, size in sorted(memory.most.items(), key=lambda each: each[1])}
     for name, size in services.items():
         run.say(f"{name:<20}{size:>6.0f} MB")
     closing = _all_closed(product, pulls)
@@ -484,7 +488,7 @@ def ten_at_once(run: Run, product: Product) -> Sequence[Row]:
         Row("ten-at-once", "ten-at-once", "not ready", Runs((float(len(pulls) - len(found.ready)),)), 0, "ours<=",
             note=f"of {many} pull requests of a Project and then {few} of another, opened at once; the first was ready "
             f"after {found.first:.0f} s, all after {found.seconds:.0f} s", details={"seconds": found.seconds}),
-        Row("ten-at-once-order", "ten-at-once", "th place", Runs((float(max(of_few)),)), 2 * few, "ours<=",
+        Row("ten-at-once-order", "ten-at-once", "place", Runs((float(max(of_few)),)), 2 * few, "ours<=",
             note=f"at which the last build of the {few} started, which were asked for last; in turn with the other "
             f"Project's they have the first {2 * few} places. Started: {order}; ready: {done}"),
         Row("ten-at-once-memory", "ten-at-once", "MB", Runs((max(services.values()),)), MEMORY, "ours<=",
