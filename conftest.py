@@ -2,6 +2,7 @@
 
 A test marked `full` belongs to a long matrix. `make test` runs six of each module's, drawn from the commit's hash:
 another six at the next commit, the same six when a failure is looked into. `--full` (`make test-full`) runs all.
+`full(sample=3)`: three of them, where each takes long.
 """
 
 from __future__ import annotations
@@ -34,12 +35,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     drawn = {
         item
         for matrix in matrices.values()
-        for item in sorted(matrix, key=lambda item: hashlib.sha256(f"{seed} {item.nodeid}".encode()).digest())[:SAMPLE]
+        for item in sorted(matrix, key=lambda item: hashlib.sha256(f"{seed} {item.nodeid}".encode()).digest())[
+            : _sample(matrix)
+        ]
     }
     left_out = [item for matrix in matrices.values() for item in matrix if item not in drawn]
     config.hook.pytest_deselected(items=left_out)
     gone = set(left_out)
     items[:] = [item for item in items if item not in gone]
+
+
+def _sample(matrix: list[pytest.Item]) -> int:
+    """How many of a module's are run."""
+    marks = (item.get_closest_marker("full") for item in matrix)
+    return min(int(mark.kwargs.get("sample", SAMPLE)) for mark in marks if mark)
 
 
 def _commit() -> str:

@@ -3,10 +3,14 @@
 import argparse
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 from bench import bus, decisions, environments, history, ingest, results
+from bench.on_node import on_node, why_not_here
+from bench.product import ON_NODE
 from bench.run import Benchmark, Run
 
 BENCHMARKS: Final[Mapping[str, Benchmark]] = {
@@ -27,24 +31,41 @@ RUNS: Final = 5
 def main() -> int:
     """0: every goal holds. 1: one does not, or a limit is not credible."""
     arguments = _parser().parse_args()
-    names = arguments.names or list(BENCHMARKS)
+    names = arguments.names or [*BENCHMARKS, *ON_NODE]
     run = Run(arguments.runs, arguments.quick)
+    if why := why_not_here() if ON_NODE.keys() & set(names) else None:
+        sys.stderr.write(f"{', '.join(name for name in names if name in ON_NODE)}: not measured. {why}\n")
+        if arguments.names:
+            return 1
+        names = list(BENCHMARKS)
     commit, machine = results.commit(), results.machine()
     done = {row["benchmark"] for row in results.load() if _counts(row, commit, run)} if arguments.resume else set()
     rows = results.load()
-    for name in names:
-        if name in done:
-            sys.stderr.write(f"{name}: measured already at {commit}\n")
-            continue
-        began = time.monotonic()
-        sys.stderr.write(f"{name}: {run.runs} alternating runs{', quick' if run.quick else ''}\n")
-        found = BENCHMARKS[name](run)
-        of_run = {"commit": commit, "machine": machine, "runs": run.runs, "quick": run.quick}
-        rows = results.merge([row.document(**of_run) for row in found])
-        sys.stderr.write(f"{name}: {time.monotonic() - began:.0f} s\n")
+    with _benchmarks(run) as benchmarks:
+        for name in names:
+            if name in done:
+                sys.stderr.write(f"{name}: measured already at {commit}\n")
+                continue
+            began = time.monotonic()
+            sys.stderr.write(f"{name}: {run.runs} alternating runs{', quick' if run.quick else ''}\n")
+            found = benchmarks[name](run)
+            of_run = {"commit": commit, "machine": machine, "runs": run.runs, "quick": run.quick}
+            rows = results.merge([row.document(**of_run) for row in found])
+            sys.stderr.write(f"{name}: {time.monotonic() - began:.0f} s\n")
     chosen = [row for row in rows if row["benchmark"] in names]
     sys.stdout.write(results.table(chosen))
     return 0 if all(row["holds"] for row in chosen) else 1
+
+
+@contextmanager
+def _benchmarks(run: Run) -> Iterator[Mapping[str, Benchmark]]:
+    """All of them. The node and the product on it are there from the first benchmark that needs them."""
+    with on_node(run) as product:
+
+        def on_it(name: str, run: Run) -> Sequence[results.Row]:
+            return ON_NODE[name](run, product())
+
+        yield {**BENCHMARKS, **{name: partial(on_it, name) for name in ON_NODE}}
 
 
 def _counts(row: Mapping[str, object], commit: str, run: Run) -> bool:
@@ -52,7 +73,8 @@ def _counts(row: Mapping[str, object], commit: str, run: Run) -> bool:
 
 
 def _parser() -> argparse.ArgumentParser:
-    lines = [f"  {name:<20}{(benchmark.__doc__ or '').splitlines()[0]}" for name, benchmark in BENCHMARKS.items()]
+    every = {**BENCHMARKS, **ON_NODE}
+    lines = [f"  {name:<20}{(benchmark.__doc__ or '').splitlines()[0]}" for name, benchmark in every.items()]
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Benchmarks, each beside its physical limit in the same run. Keeps bench/results.json (merged by "
@@ -60,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="benchmarks:\n" + "\n".join(lines),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], metavar="name", help="which; all of them")
+    parser.add_argument("names", nargs="*", choices=[*every, []], metavar="name", help="which; all of them")
     parser.add_argument("--runs", type=_runs, default=RUNS, help=f"alternating runs of ours and limit ({RUNS})")
     parser.add_argument("--quick", action="store_true", help="shorter and smaller, for trying out: rough figures")
     parser.add_argument("--resume", action="store_true", help="leave out what was measured at this commit already")

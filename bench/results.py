@@ -44,7 +44,8 @@ class Floor:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One goal. `sense`: what the goal bounds: the ratio ours / limit, or ours itself when there is no limit.
+    """One goal. `sense`: what the goal bounds: the ratio ours / limit, the difference ours - limit, or ours itself,
+    where a limit is only shown beside it.
 
     `least`: what would still be accepted where the goal names such a figure.
     """
@@ -54,7 +55,7 @@ class Row:
     unit: str
     ours: Runs
     goal: float
-    sense: Literal["ratio>=", "ratio<=", "ours<="]
+    sense: Literal["ratio>=", "ratio<=", "excess<=", "ours<="]
     limit: Runs | None = None
     least: float | None = None
     floors: Sequence[Floor] = ()
@@ -76,8 +77,10 @@ class Row:
     def _reaches(self, goal: float) -> bool:
         if self.sense == "ours<=":
             return self.ours.median <= goal
-        if self.ratio is None:
-            raise ValueError(f"{self.name}: a goal for the ratio needs a limit")
+        if self.limit is None or self.ratio is None:
+            raise ValueError(f"{self.name}: a goal beside a limit needs a limit")
+        if self.sense == "excess<=":
+            return self.ours.median - self.limit.median <= goal
         return self.ratio >= goal if self.sense == "ratio>=" else self.ratio <= goal
 
     def document(self, **of_run: Any) -> dict[str, Any]:
@@ -193,6 +196,7 @@ def _goal(row: Mapping[str, Any]) -> str:
     goal = {
         "ratio>=": f"≥ {row['goal']:g}",
         "ratio<=": f"≤ {row['goal']:g}",
+        "excess<=": f"≤ limit + {row['goal']:g} {row['unit']}",
         "ours<=": f"≤ {row['goal']:g} {row['unit']}",
     }[row["sense"]].strip()
     return goal if row["least"] is None else f"{goal}, at the least {row['least']:g}"

@@ -10,4 +10,6 @@ fdatasync.py    the same bytes written and synced in one file
 follow.py       a bare standing pull
 replay.py       a bare ordered consumer with a callback
 kubernetes.py   recorded requests to an API server again, over warm connections
+by_hand.py      a build, Deployment, Service and route applied by hand, until the URL answers
+delete_namespace.py   kubectl delete
 """

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from kubectl import Kubectl
+from neighbours import Neighbours
+from neighbours import neighbours as opened
 from product import Product
 from product import product as installed
 
@@ -58,3 +60,9 @@ def product(began_here: bool, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """The whole product, installed once for all modules of a part."""
     with installed(cluster.up(out=sys.stderr), tmp_path_factory.mktemp("product")) as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def neighbours(product: Product) -> Neighbours:
+    """Environments of two teams, for whoever looks at the walls between them."""
+    return opened(product)

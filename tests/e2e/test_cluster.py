@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from knocks import KNOCK
 from kubectl import Kubectl, pod, service
 from realm import realm
 
@@ -21,25 +22,6 @@ PYTHON = "python:3-slim"
 DOOR = (
     "import socketserver,http.server as h;h.ThreadingHTTPServer(('',8080),h.SimpleHTTPRequestHandler).serve_forever()"
 )
-# One line of JSON: each address → open, or the error's name. Twice if need be, since a neighbour lets a new pod in
-# only when it has heard of it. One open door counts, also the first time.
-KNOCK = """
-import json, socket, sys, time
-def once(host, port):
-    try:
-        socket.create_connection((host, port), timeout=3).close()
-    except OSError as error:
-        return type(error).__name__
-    return "open"
-def knock(target):
-    host, port = target.rsplit(":", 1)
-    first = once(host, int(port))
-    if first == "open":
-        return first
-    time.sleep(1.5)
-    return once(host, int(port))
-print(json.dumps({target: knock(target) for target in sys.argv[1:]}))
-"""
 
 
 def test_a_pod_runs_and_its_log_and_shell_are_there(namespace: Kubectl) -> None:

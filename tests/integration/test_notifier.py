@@ -112,6 +112,31 @@ async def test_deployment_and_check_stand_beside_it(on: Telling) -> None:
     assert check.conclusion == "success", "what ended stays as it ended"
 
 
+async def test_what_was_said_of_former_commits_ends_also_after_a_kill(on: Telling) -> None:
+    """A check that nothing came of, and a deployment that a process which is dead had told of."""
+    process = on.notifier()
+    pull, repository = on.pull_request(), on.github.repository(REPOSITORY)
+    await on.say(at(pull, Phase.READY, 1))
+    await until(lambda: [state(each) for each in repository.deployments.values()] == ["success"])
+    for version in (2, 3):
+        on.github.commit(REPOSITORY, "basket", {"more.txt": str(version)})
+        await on.say(at(pull, Phase.BUILDING, version))
+        await until(lambda: pull.head in {each.sha for each in repository.checks.values()})
+        await until(lambda: pull.head in {each.sha for each in repository.deployments.values()})
+    _, second, third = (repository.checks[each] for each in sorted(repository.checks))
+    await until(lambda: (second.status, second.conclusion) == ("completed", "cancelled"))
+
+    on.github.commit(REPOSITORY, "basket", {"more.txt": "4"})
+    process.part.kill()
+    process.again()
+    await on.say(at(pull, Phase.READY, 4))
+    await until(lambda: len(repository.deployments) == 4)
+    newest = repository.deployments[max(repository.deployments)]
+    await until(lambda: {state(each) for each in repository.deployments.values() if each is not newest} == {"inactive"})
+    await until(lambda: (third.status, third.conclusion) == ("completed", "cancelled"))
+    assert state(newest) == "success"
+
+
 async def test_all_projects_of_the_repository_share_one_comment(on: Telling) -> None:
     on.notifier()
     pull = on.pull_request()

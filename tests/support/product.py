@@ -12,6 +12,7 @@ People act by git and the forge's API, as the double offers them; the cluster is
 from __future__ import annotations
 
 import itertools
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -47,12 +48,19 @@ Files = Mapping[str, str | bytes | None]
 T = TypeVar("T")
 
 
-def until(look: Callable[[], T], what: str, within: float = PATIENCE, why: Callable[[], Any] = lambda: "") -> T:
+def until(
+    look: Callable[[], T],
+    what: str,
+    within: float = PATIENCE,
+    why: Callable[[], Any] = lambda: "",
+    *,
+    every: float = 0.2,
+) -> T:
     """The first answer that is true. Raises AssertionError with `what` and what `why` says then."""
     ends = time.monotonic() + within
     while not (found := look()):
         assert time.monotonic() < ends, f"{what}: not within {within:g} s\n{why()}"
-        time.sleep(0.2)
+        time.sleep(every)
     return found
 
 
@@ -64,6 +72,11 @@ def example(name: str) -> Files:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name not in ("project.yaml", "README.md") and "__pycache__" not in path.parts
     }
+
+
+def another_hello(text: str) -> Files:
+    """A change of examples/hello that no cache knows: its one layer is built."""
+    return {"app.py": f"{(EXAMPLES / 'hello' / 'app.py').read_text()}\n# {text}\n"}
 
 
 def example_spec(name: str) -> dict[str, Any]:
@@ -94,6 +107,43 @@ class Product:
         found = self.system.get("pods", f"--selector=app.kubernetes.io/name={service}")["items"]
         name: str = next(p["metadata"]["name"] for p in found if "deletionTimestamp" not in p["metadata"])
         return name
+
+    def available(self, service: str, within: float = 90) -> None:
+        """Returns when one of our services runs as its Deployment says, and nothing of it is on its way out."""
+
+        there = f"/apis/apps/v1/namespaces/{SYSTEM_NAMESPACE}/deployments/{service}"
+        selector, pods = f"app.kubernetes.io/name={service}", f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/pods"
+
+        def runs() -> bool:
+            found = self.sight.get(there)
+            assert found is not None, there
+            listed = (self.sight.get(pods, labelSelector=selector) or {"items": []})["items"]
+            one_each = [_is_ready(pod) and "deletionTimestamp" not in pod["metadata"] for pod in listed] == [True]
+            status = found.get("status", {})
+            seen = status.get("observedGeneration", 0) >= found["metadata"]["generation"]
+            return one_each and seen and (status.get("updatedReplicas"), status.get("availableReplicas")) == (1, 1)
+
+        until(runs, f"one {service}, which is ready", within, lambda: self.sight.log_end(service))
+
+    @contextmanager
+    def changed(self, service: str, pod: Mapping[str, Any] | None = None, **env: str) -> Iterator[None]:
+        """While the block runs, a service's pods have other variables, and whatever else `pod` (a spec, to be merged)
+        says.
+        """
+        name = f"deployment/{service}"
+        variables = [{"name": key, "value": value} for key, value in env.items()]
+        container: dict[str, Any] = {"name": service, "env": variables}
+        spec = dict(pod or {})
+        for more in spec.pop("containers", ()):
+            container |= more
+        change = {"spec": {"template": {"spec": {**spec, "containers": [container]}}}}
+        self.system.run("patch", name, "--type=strategic", f"--patch={json.dumps(change)}")
+        try:
+            self.available(service)
+            yield
+        finally:
+            self.system.run("rollout", "undo", name)
+            self.available(service)
 
     def team(self, name: str | None = None) -> Team:
         """A team of its own, and an account of that name at the forge with the App installed."""
@@ -226,6 +276,24 @@ class Pull:
         assert found is not None
         return found
 
+    def until_served(self, within: float = PATIENCE) -> Visitor:
+        """Until its head is Ready, the URL answers with that commit, and the one comment says so. The program is to
+        show `CATALYST_COMMIT`, as examples/hello does.
+        """
+        self.until(Phase.READY, within=within)
+        visitor = self.visitor()
+        until(lambda: self.head[:7] in visitor.looks()[1], f"{visitor.url} shows {self.head}", 30, self._how_it_is)
+        until(lambda: self._is_told_ready(), "the comment says so", 60, self._how_it_is)
+        return visitor
+
+    def until_over(self, visitor: Visitor | None = None, within: float = PATIENCE) -> None:
+        """Until nothing of it is left: in the cluster, at its URL, in its comment, among the forge's deployments."""
+        until(lambda: not self.left(), "nothing is left", within, lambda: f"{self.left()}\n{self._how_it_is()}")
+        until(lambda: "Nothing of it is left" in self.comment(), "the comment says so", 60, self._how_it_is)
+        until(lambda: not self._unended_reports(), "the forge's reports end", 30, self._unended_reports)
+        if visitor is not None:
+            until(lambda: visitor.looks()[0] in (404, 410), f"{visitor.url} leads nowhere", 30, visitor.looks)
+
     def is_gone(self) -> bool:
         """Nothing is left of it in the cluster but its Project's namespaces."""
         product = self.site.product
@@ -234,6 +302,10 @@ class Pull:
     def until_gone(self, within: float = PATIENCE) -> None:
         until(self.is_gone, f"nothing of {self.identity} is left", within, self._how_it_is)
 
+    def left(self) -> list[str]:
+        """Whatever there still is of it, build objects too, in words."""
+        return list(self.site.product.sight.left_of_environment(self.identity))
+
     def visitor(self) -> Visitor:
         """Of the URL; the certificate must be from the edge's authority."""
         found = self.environment()
@@ -241,6 +313,27 @@ class Pull:
         assert url is not None, self._how_it_is()
         done = self.site.product.done
         return Visitor(url, done.edge_authority, f"{done.edge_address}:443")
+
+    def _is_told_ready(self) -> bool:
+        """Catalyst shortens commits to twelve digits."""
+        comment = self.comment()
+        return "🟢 Environment ready" in comment and self.head[:12] in comment
+
+    def _unended_reports(self) -> list[str]:
+        """Deployments that are not inactive and checks that run, of any commit it had."""
+        repository, name = self.at_forge.repository, str(self.identity)
+        states = {
+            f"deployment of {each.sha}": each.statuses[-1].state if each.statuses else "nothing"
+            for each in list(repository.deployments.values())
+            if each.environment == name
+        }
+        checks = {
+            f"check of {each.sha}": each.status
+            for each in list(repository.checks.values())
+            if each.name.endswith(f" {name}")
+        }
+        unended = [f"{what}: {state}" for what, state in states.items() if state != "inactive"]
+        return unended + [f"{what}: {state}" for what, state in checks.items() if state != "completed"]
 
     def _how_it_is(self) -> str:
         found = self.environment()
@@ -267,6 +360,11 @@ def product(node: cluster.ClusterState, folder: Path, **settings: str) -> Iterat
         finally:
             _end(made)
             made.sight.close()
+
+
+def _is_ready(pod: Mapping[str, Any]) -> bool:
+    conditions = pod.get("status", {}).get("conditions", ())
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
 
 def _end(made: Product) -> None:

@@ -1,5 +1,7 @@
 """What of the node can be decided without one: names, files, what is removed. tests/e2e runs it."""
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -131,6 +133,31 @@ def test_an_image_is_built_again_when_something_decisive_changed(
     (tmp_path / "app" / "script").write_text("x")
     keys.append(image.key())
     assert len(set(keys)) == len(keys)
+
+
+UNMOUNTED = """
+import shutil, subprocess, sys
+from pathlib import Path
+from catalyst.local.node import leftovers
+folder = Path(sys.argv[1])
+beside, storage = folder / "beside", folder / "stale" / "storage"
+for place in (beside, storage):
+    place.mkdir(parents=True)
+    subprocess.run(["mount", "--bind", place, place], check=True)
+(storage / "merged").mkdir()
+subprocess.run(["mount", "-t", "tmpfs", "none", storage / "merged"], check=True)
+leftovers.unmount(folder / "stale")
+shutil.rmtree(folder / "stale")
+mounts = Path("/proc/self/mountinfo").read_text()
+print(str(beside) in mounts, str(folder / "stale") in mounts, (folder / "stale").exists())
+"""
+
+
+def test_what_somebody_left_mounted_in_a_folder_can_be_removed(tmp_path: Path) -> None:
+    """As buildah does when it is killed. In a mount namespace of its own, so that nothing is left of the test."""
+    command = ["unshare", "--map-root-user", "--mount", sys.executable, "-c", UNMOUNTED, str(tmp_path)]
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert said.stdout.split() == ["True", "False", "False"], said.stderr
 
 
 def test_who_is_not_root_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,6 +130,11 @@ async def test_deployments_and_checks_are_found_again(client: GitHubClient, gith
         deployment
     ]
     assert [each async for each in client.list_deployments(SHOP, sha=pull.head, environment="other")] == []
+    another = await client.create_deployment(SHOP, sha=pull.base, environment="shop/pr-1")
+    assert [each async for each in client.list_deployments(SHOP, environment="shop/pr-1")] == [another, deployment]
+    assert await client.deployment_state(SHOP, another.id) is None
+    await client.create_deployment_status(SHOP, deployment.id, "inactive")
+    assert await client.deployment_state(SHOP, deployment.id) == "inactive"
     (found,) = [each async for each in client.list_check_runs(SHOP, sha=pull.head, name="catalyst")]
     assert (found.id, found.external_id, found.status) == (check.id, "u-1", "completed")
     stored = github.state.repositories[SHOP]

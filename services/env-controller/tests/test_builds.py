@@ -112,18 +112,18 @@ def test_everything_that_decides_what_comes_out_is_in_the_key() -> None:
         key(built(args={"a": "b"})),
         key(built(args={"ab": ""})),
         key(built(), pullRequest=pull_request),
-        key(built(), pullRequest={**pull_request, "headRepository": "other/shop"}),
     ]
     assert len(set(keys)) == len(keys)
     assert key(built()) == key(built(), branch="other"), "another environment of the same commit shares it"
 
 
-def test_a_forks_code_is_never_trusted_and_lies_in_its_own_repository() -> None:
-    pull_request = {"number": 1, "headRepository": "stranger/shop", "fork": True}
+def test_a_forks_code_is_never_trusted_and_read_from_the_projects_repository_only() -> None:
+    """Whoever may write an Environment may name any repository as the fork's: `victim/private`, too."""
+    pull_request = {"number": 1, "headRepository": "victim/private", "fork": True}
     fork = subject(environment(source={"commit": A, "pullRequest": pull_request}))
     (part,) = parts(fork.project, fork.environment)
     wish = builds.wish(fork, part, BuildQuestion(key="k"), 0)
-    assert (wish.fork, wish.repository) == (True, "stranger/shop")
+    assert (wish.fork, wish.repository) == (True, "acme/shop")
     own = subject(environment(source={"commit": A, "pullRequest": {**pull_request, "fork": False}}))
     wish = builds.wish(own, part, BuildQuestion(key="k"), 0)
     assert (wish.fork, wish.repository) == (False, "acme/shop")

@@ -2,6 +2,7 @@
 cannot be read is said, record by record.
 """
 
+import base64
 import gzip
 import json
 import shutil
@@ -39,6 +40,17 @@ def test_the_corpus_is_decided_as_it_was_recorded() -> None:
         if one.unread or one.differences
     ]
     assert altered == [], "a rule is another one now: `make replay` says where, `make replay ACCEPT=1` if that is meant"
+
+
+def test_the_corpus_holds_no_secret_that_the_stories_met() -> None:
+    """tests/stories/test_shared_secrets.py calls each value a canary; what names them is there."""
+    text = b"".join(record.text() for _, record in corpus())
+    assert b'"copies":[{"namespace":' in text
+    for spelling in (
+        b"canary-",
+        *(base64.b64encode(b"." * n + b"canary-")[at : at + 8] for n, at in enumerate((0, 2, 3))),
+    ):
+        assert spelling not in text
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,7 @@ from catalyst.forge.github_answers import (
     GitCommit,
     GitHubCheckRun,
     GitHubDeployment,
+    GitHubDeploymentStatus,
     GitTree,
     Installation,
     InstallationRepositories,
@@ -209,11 +210,19 @@ class GitHubClient:
         path = f"{_path(repository)}/issues/comments/{comment}/reactions"
         await self._write(repository, WRITE_COMMENTS, "POST", path, {"content": content})
 
-    async def list_deployments(self, repository: str, *, sha: str, environment: str) -> AsyncIterator[Deployment]:
-        path = f"{_path(repository)}/deployments"
-        async for page in self._pages(repository, WRITE_DEPLOYMENTS, path, sha=sha, environment=environment):
+    async def list_deployments(
+        self, repository: str, *, environment: str, sha: str | None = None
+    ) -> AsyncIterator[Deployment]:
+        path, query = f"{_path(repository)}/deployments", {"environment": environment, **({"sha": sha} if sha else {})}
+        async for page in self._pages(repository, WRITE_DEPLOYMENTS, path, **query):
             for told in understood(list[GitHubDeployment], page, path):
                 yield Deployment(told.id, told.sha, told.environment)
+
+    async def deployment_state(self, repository: str, deployment: int) -> str | None:
+        path = f"{_path(repository)}/deployments/{deployment}/statuses"
+        async for page in self._pages(repository, WRITE_DEPLOYMENTS, path):
+            return next((told.state for told in understood(list[GitHubDeploymentStatus], page, path)), None)
+        return None
 
     async def create_deployment(
         self, repository: str, *, sha: str, environment: str, description: str = "", transient: bool = True

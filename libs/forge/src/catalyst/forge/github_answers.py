@@ -95,6 +95,12 @@ class GitHubDeployment(Answer):
     environment: str
 
 
+class GitHubDeploymentStatus(Answer):
+    """One step of a deployment; they are listed newest first."""
+
+    state: str
+
+
 class GitHubCheckRun(Answer):
     """A check run."""
 

@@ -176,8 +176,13 @@ class ForgeWriter(Protocol):
     async def react(self, repository: str, comment: int, content: Reaction) -> None:
         """Add our reaction to a comment; the same one twice is one."""
 
-    def list_deployments(self, repository: str, *, sha: str, environment: str) -> AsyncIterator[Deployment]:
-        """The deployments of that commit to that environment, newest first."""
+    def list_deployments(
+        self, repository: str, *, environment: str, sha: str | None = None
+    ) -> AsyncIterator[Deployment]:
+        """The deployments to that environment, newest first; with `sha`, those of that commit."""
+
+    async def deployment_state(self, repository: str, deployment: int) -> str | None:
+        """What was said of it last; None: nothing yet."""
 
     async def create_deployment(
         self, repository: str, *, sha: str, environment: str, description: str = "", transient: bool = True

@@ -7,7 +7,7 @@ is not waited for: `NotNow` sends the key back to the queue, and when its turn c
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Final, Protocol
 
 from opentelemetry import metrics
 
@@ -17,6 +17,9 @@ from catalyst.forge.protocol import CheckRun, Comment, Deployment, ForgeWriter
 from catalyst.notifier.core.conversation import PullRequestKey
 from catalyst.notifier.core.pace import FOR_COMMENTS, FOR_OUTCOMES, Pace
 from catalyst.notifier.core.reports import CheckReport, DeploymentReport
+
+LOOKED_BACK: Final = 5
+"""Deployments of former commits that are asked about after a restart: a process that lived ended all but its last."""
 
 
 class States(Protocol):
@@ -85,6 +88,21 @@ class Desk:
         with self._asking(key):
             found = self._forge.list_deployments(key.repository, sha=report.sha, environment=report.environment)
             return await anext(aiter(found), None)
+
+    async def living_deployments(self, key: PullRequestKey, report: DeploymentReport) -> list[Deployment]:
+        """Of the last few of other commits to that environment, those that nobody ended; oldest first."""
+        with self._asking(key):
+            living: list[Deployment] = []
+            seen = 0
+            async for found in self._forge.list_deployments(key.repository, environment=report.environment):
+                if found.sha == report.sha:
+                    continue
+                if await self._forge.deployment_state(key.repository, found.id) != "inactive":
+                    living.insert(0, found)
+                seen += 1
+                if seen == LOOKED_BACK:
+                    break
+        return living
 
     async def create_deployment(self, key: PullRequestKey, report: DeploymentReport) -> Deployment:
         async with self._report:

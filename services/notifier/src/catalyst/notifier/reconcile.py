@@ -274,6 +274,7 @@ class Notifier:
                 continue
             deployment, check = reports.deployment(snapshot), reports.check(snapshot)
             if deployment is not None:
+                known.looked_back.add(deployment.environment)
                 known.deployments.setdefault((deployment.environment, deployment.sha), KnownReport(None, deployment))
             if check is not None:
                 known.checks.setdefault((check.name, check.sha), KnownReport(None, check))
@@ -287,11 +288,15 @@ class Notifier:
                 work.append(_reported(known, deployment, self._deployment(desk, told.key, known, deployment)))
             if check is not None and check not in known.refused:
                 work.append(_reported(known, check, self._check(desk, told.key, known, check)))
-        return [error for errors in await asyncio.gather(*work) for error in errors]
+        errors = [error for errors in await asyncio.gather(*work) for error in errors]
+        for check in filter(None, map(reports.check, told.snapshots)):
+            errors += await _caught(self._end_older_checks(desk, told.key, known, check))
+        return errors
 
     async def _deployment(self, desk: Desk, key: PullRequestKey, known: Known, report: DeploymentReport) -> None:
         await self._say(desk, key, known, report)
         if report.state == "success" or report.ends:
+            await self._look_back(desk, key, known, report)
             await self._end_older(desk, key, known, report)
 
     async def _say(self, desk: Desk, key: PullRequestKey, known: Known, report: DeploymentReport) -> None:
@@ -308,6 +313,16 @@ class Notifier:
                 known.deployments[slot] = KnownReport(number, have.said)
                 await desk.create_status(key, number, report)
             known.deployments[slot] = KnownReport(number, report)
+
+    async def _look_back(self, desk: Desk, key: PullRequestKey, known: Known, report: DeploymentReport) -> None:
+        """Once a life: what a former process said of former commits, and could not end any more."""
+        if report.environment in known.looked_back:
+            return
+        for found in await desk.living_deployments(key, report):
+            said = DeploymentReport(found.sha, found.environment, "in_progress", None, "")
+            known.deployments.setdefault((found.environment, found.sha), KnownReport(found.id, said))
+            known.checks.setdefault((reports.check_name(found.environment), found.sha), KnownReport())
+        known.looked_back.add(report.environment)
 
     async def _end_older(self, desk: Desk, key: PullRequestKey, known: Known, report: DeploymentReport) -> None:
         """The deployments of former commits to the same environment are over."""
@@ -336,6 +351,15 @@ class Notifier:
         else:
             await desk.update_check(key, number, report)
         known.checks[slot] = KnownReport(number, report)
+
+    async def _end_older_checks(self, desk: Desk, key: PullRequestKey, known: Known, report: CheckReport) -> None:
+        """A check that nothing will come of any more says so, beside the one of the newer commit."""
+        for (name, sha), have in tuple(known.checks.items()):
+            if name != report.name or sha == report.sha:
+                continue
+            if not _completed(have):
+                await self._check(desk, key, known, reports.replaced(report, sha))
+            del known.checks[name, sha]
 
 
 def _completed(have: KnownReport) -> bool:

@@ -18,7 +18,7 @@ import yaml
 from catalyst.local.demo.places import SYSTEM, TEAM, Story
 from catalyst.model import labels
 from catalyst.model.environment import Environment
-from catalyst.model.names import Identity, build_namespace, workload_namespace
+from catalyst.model.names import Identity, build_namespace, project_namespace, workload_namespace
 
 GROUP: Final = "/apis/catalyst.dev/v1alpha1"
 _BUILD_OBJECTS: Final = {"Job": "/apis/batch/v1", "Pod": "/api/v1", "Secret": "/api/v1"}
@@ -56,18 +56,22 @@ class Sight:
 
     def left_of(self, story: Story) -> Iterator[str]:
         """Whatever there still is of a pull request's environment, in words."""
-        identity = Identity(TEAM, story.project, story.environment)
-        if self.environment(story) is not None:
+        yield from self.left_of_environment(Identity(TEAM, story.project, story.environment))
+
+    def left_of_environment(self, identity: Identity) -> Iterator[str]:
+        """The same of any team's."""
+        project = project_namespace(identity.team, identity.project)
+        if self.get(f"{GROUP}/namespaces/{project}/environments/{identity.environment}") is not None:
             yield "the Environment"
         workload = workload_namespace(identity)
         if self.get(f"/api/v1/namespaces/{workload}") is not None:
             yield f"namespace {workload}"
-        yield from self._build_objects(story)
+        yield from self._build_objects(identity)
 
-    def _build_objects(self, story: Story) -> Iterator[str]:
-        own = f"{labels.ENVIRONMENT}={story.environment}"
+    def _build_objects(self, identity: Identity) -> Iterator[str]:
+        own = f"{labels.ENVIRONMENT}={identity.environment}"
         for trusted in (True, False):
-            namespace = build_namespace(TEAM, story.project, trusted=trusted)
+            namespace = build_namespace(identity.team, identity.project, trusted=trusted)
             for kind, root in _BUILD_OBJECTS.items():
                 path = f"{root}/namespaces/{namespace}/{kind.lower()}s"
                 selector = own if kind != "Secret" else f"{labels.GROUP}/build"  # theirs name the Job alone

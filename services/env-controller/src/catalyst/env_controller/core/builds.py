@@ -114,10 +114,12 @@ def inputs(part: Part) -> dict[str, str]:
 
 
 def repository(subject: Subject) -> str:
-    """Where the commit is: the pull request's own repository, or the Project's."""
-    pull_request = subject.environment.spec.source.pull_request
-    head = pull_request.head_repository if pull_request and pull_request.fork else None
-    return head or subject.project.spec.source.repository
+    """Where the commit is: the Project's, also for a fork's, since a forge keeps the commits of its pull requests.
+
+    No other one may be read: what an Environment says of a fork is written by people, and only the Project's repository
+    was granted to the team.
+    """
+    return subject.project.spec.source.repository
 
 
 def is_fork(subject: Subject) -> bool:

@@ -513,24 +513,23 @@ _COUNTS = ("observedGeneration", "replicas", "updatedReplicas", "readyReplicas",
 
 
 def _pod(manifest: Manifest) -> Manifest:
-    """What tells how a pod is; neither its variables nor anything else of its spec. Its messages may be a program's
-    last words: like a log they are scrubbed, since a World is recorded.
+    """What tells how a pod is; neither its variables nor anything else of its spec, nor a program's last words, which
+    no rule looks at: a World is recorded. What the kubelet says is scrubbed.
     """
     metadata, status = manifest["metadata"], manifest.get("status", {})
     return {
         "metadata": {key: metadata[key] for key in _POD_METADATA if key in metadata},
-        "status": {key: _scrubbed(status[key]) for key in _POD_STATUS if key in status},
+        "status": {key: _without_last_words(status[key]) for key in _POD_STATUS if key in status},
     }
 
 
-def _scrubbed(value: Any) -> Any:
+def _without_last_words(value: Any, of: str = "") -> Any:
     if isinstance(value, dict):
-        return {key: _message(item) if key == "message" else _scrubbed(item) for key, item in value.items()}
-    return [_scrubbed(item) for item in value] if isinstance(value, list) else value
-
-
-def _message(text: Any) -> Any:
-    return scrubbed(text) if isinstance(text, str) else text
+        kept = {key: item for key, item in value.items() if of != "terminated" or key != "message"}
+        return {key: _without_last_words(item, key) for key, item in kept.items()}
+    if isinstance(value, list):
+        return [_without_last_words(item) for item in value]
+    return scrubbed(value) if of == "message" and isinstance(value, str) else value
 
 
 _POD_METADATA = ("name", "labels", "creationTimestamp", "deletionTimestamp")

@@ -135,7 +135,7 @@ class History:
                 key=wish.key,
                 attempt=wish.attempt,
                 commit=wish.commit,
-                repository=await self._repository(environment, project, wish, git_url),
+                repository=await self._repository(environment, project, git_url),
                 trusted=not wish.fork,
                 inputs=dict(wish.inputs),
             )
@@ -145,11 +145,9 @@ class History:
             log.info("build asked for", environment=str(identity), component=wish.component, attempt=wish.attempt)
         return said
 
-    async def _repository(
-        self, environment: Environment, project: Project, wish: BuildWish, git_url: str
-    ) -> Repository:
-        """As the forge told of it in the facts of this pull request or branch; of an environment that no fact is
-        known of, as it is written in the Project. A fork is beside the repository it was made from.
+    async def _repository(self, environment: Environment, project: Project, git_url: str) -> Repository:
+        """The Project's, as the forge told of it in the facts of this pull request or branch; where no fact is known,
+        as it is written in the Project.
         """
         source, told = project.spec.source, None
         subject = _subject_of(environment, project)
@@ -157,7 +155,7 @@ class History:
             known = await self.facts(subject)
             facts = [*(fact.data for fact in known.pull_requests), *(fact.data for fact in known.branches)]
             told = facts[-1].repository if facts else None
-        base = told or Repository(
+        return told or Repository(
             forge=source.forge,
             id=0,
             full_name=source.repository,
@@ -165,12 +163,6 @@ class History:
             clone_url=f"{git_url}/{source.repository}.git",
             private=False,
             fork=False,
-        )
-        if wish.repository.lower() == base.full_name.lower():
-            return base
-        place = base.clone_url.removesuffix(".git").removesuffix("/").removesuffix(base.full_name)
-        return base.model_copy(
-            update={"id": 0, "full_name": wish.repository, "clone_url": f"{place}{wish.repository}.git", "fork": True}
         )
 
     async def announce_gone(self, identity: Identity, *, alive_uid: str | None) -> Snapshot | None:

@@ -41,6 +41,8 @@ class Known:
     """By environment's name and commit."""
     checks: dict[tuple[str, str], KnownReport] = field(default_factory=dict)
     """By check's name and commit."""
+    looked_back: set[str] = field(default_factory=set)
+    """Environments whose deployments of former commits are all among `deployments`."""
     refused: set[DeploymentReport | CheckReport] = field(default_factory=set)
     """What the forge would not take: not tried again before the next look at everything."""
 

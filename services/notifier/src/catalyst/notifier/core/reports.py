@@ -11,7 +11,7 @@
 | Terminating, Gone | inactive, if there was one | completed: cancelled, if it was not completed |
 
 Both speak of the commit of the snapshot. A new commit begins another deployment and another check; the deployment of
-the commit before becomes inactive when the new one succeeds.
+the commit before becomes inactive when the new one succeeds, and its check is cancelled if nothing had come of it.
 """
 
 from dataclasses import dataclass
@@ -108,7 +108,7 @@ def check(snapshot: Snapshot) -> CheckReport | None:
         conclusion = "action_required"
     return CheckReport(
         sha=snapshot.commit or snapshot.source.commit or "",
-        name=f"catalyst: {environment_name(snapshot)}",
+        name=check_name(environment_name(snapshot)),
         external_id=snapshot.uid,
         status=status,
         conclusion=conclusion,
@@ -116,6 +116,25 @@ def check(snapshot: Snapshot) -> CheckReport | None:
         summary=_summary(snapshot),
         url=snapshot.url if is_address(snapshot.url) else None,
     )
+
+
+def replaced(report: CheckReport, sha: str) -> CheckReport:
+    """How the check of a former commit stands beside this one, if nothing had come of it."""
+    return CheckReport(
+        sha=sha,
+        name=report.name,
+        external_id=report.external_id,
+        status="completed",
+        conclusion="cancelled",
+        title="Replaced by a newer commit",
+        summary="A newer commit was pushed before this one was ready.",
+        url=None,
+    )
+
+
+def check_name(environment: str) -> str:
+    """Of a deployment environment's check."""
+    return f"catalyst: {environment}"
 
 
 def environment_name(snapshot: Snapshot) -> str:
