@@ -2,7 +2,7 @@
 
 A test marked `full` belongs to a long matrix. `make test` runs six of each module's, drawn from the commit's hash:
 another six at the next commit, the same six when a failure is looked into. `--full` (`make test-full`) runs all.
-`full(sample=3)`: three of them, where each takes long.
+`full(sample=2)`: two of them, where each takes long.
 """
 
 from __future__ import annotations
