@@ -7,7 +7,7 @@ from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs
 
-from database import borrowed
+from database import begun, borrowed
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -53,8 +53,14 @@ class Handler(BaseHTTPRequestHandler):
         """The edge logs requests already."""
 
 
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128
+    """The library's own is five: more visitors at the same moment would wait a second for their next try."""
+
+
 if __name__ == "__main__":
-    server = ThreadingHTTPServer(("", int(os.environ.get("PORT", "8080"))), Handler)
+    begun()
+    server = Server(("", int(os.environ.get("PORT", "8080"))), Handler)
     # As process 1 it would ignore SIGTERM; requests that have begun are finished.
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
     server.serve_forever()

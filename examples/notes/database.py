@@ -2,14 +2,19 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from queue import Empty, Full, LifoQueue
+from contextlib import ExitStack, contextmanager
+from queue import LifoQueue
 from urllib.parse import unquote, urlsplit
 
 from pg8000.native import Connection, DatabaseError, InterfaceError
 
-_idle: LifoQueue[Connection] = LifoQueue(maxsize=8)
-"""Signing in costs a hundred times what a query does, so connections are kept for the next request."""
+CONNECTIONS = 4
+_pool: LifoQueue[Connection | None] = LifoQueue()
+"""Signing in costs a hundred times what a query does, so connections are kept for the next request; None: one that may
+be made. Whoever finds none waits for somebody else's.
+"""
+for _ in range(CONNECTIONS):
+    _pool.put(None)
 
 
 def connected() -> Connection:
@@ -27,31 +32,33 @@ def connected() -> Connection:
 @contextmanager
 def borrowed() -> Iterator[Connection]:
     """A connection that nobody else uses meanwhile; one that failed is not kept."""
-    connection = _kept() or connected()
+    found, usable = _pool.get(timeout=10), None
     try:
-        yield connection
+        usable = found if found and _is_alive(found) else connected()
+        yield usable
     except BaseException:
-        _close(connection)
+        _pool.put(None)
+        if usable:
+            _close(usable)
         raise
+    _pool.put(usable)
+
+
+def begun() -> None:
+    """All connections are there before the first request is: a new version is as quick as the one before it."""
+    with ExitStack() as stack:
+        for _ in range(CONNECTIONS):
+            stack.enter_context(borrowed())
+
+
+def _is_alive(connection: Connection) -> bool:
+    """The database may have been started anew."""
     try:
-        _idle.put_nowait(connection)
-    except Full:
+        connection.run("SELECT 1")
+    except (OSError, DatabaseError, InterfaceError):
         _close(connection)
-
-
-def _kept() -> Connection | None:
-    """One from before that is still alive: the database may have been started anew."""
-    while True:
-        try:
-            connection = _idle.get_nowait()
-        except Empty:
-            return None
-        try:
-            connection.run("SELECT 1")
-        except (OSError, DatabaseError, InterfaceError):
-            _close(connection)
-        else:
-            return connection
+        return False
+    return True
 
 
 def _close(connection: Connection) -> None:

@@ -19,8 +19,13 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128
+    """The library's own is five: more visitors at the same moment would wait a second for their next try."""
+
+
 if __name__ == "__main__":
-    server = ThreadingHTTPServer(("", int(os.environ.get("PORT", "8000"))), Handler)
+    server = Server(("", int(os.environ.get("PORT", "8000"))), Handler)
     # As process 1 it would ignore SIGTERM; requests that have begun are finished.
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
     server.serve_forever()
