@@ -1,12 +1,15 @@
 """Somebody on call asks what happened to one environment, and is told by what the services really said."""
 
 from collections.abc import AsyncIterator
+from datetime import datetime
 
 import pytest
 from stage import Stage
 
 from catalyst.cli.operations import NotThere, environments
 from catalyst.events.bus import Bus, BusSettings
+from catalyst.events.subjects import environment_subject
+from catalyst.events.topology import EVENTS
 from catalyst.events.users import ONCALL, inbox_prefix
 from catalyst.model.clock import utc_now
 from catalyst.model.names import Identity
@@ -27,11 +30,9 @@ async def test_the_life_of_a_pull_request(stage: Stage, oncall: Bus) -> None:
     stage.project()
     await stage.accepted()
     await stage.deliver(stage.pull_request(1))
-    await said(stage, "Provisioned", "a" * 40)
-    opened = utc_now()
+    opened = await said(stage, oncall, identity, "Provisioned", "a" * 40)
     await stage.deliver(stage.pull_request(1, action="synchronize", sha="b" * 40, before="a" * 40))
-    await said(stage, "Provisioned", "b" * 40)
-    pushed = utc_now()
+    pushed = await said(stage, oncall, identity, "Provisioned", "b" * 40)
     await stage.deliver(stage.pull_request(1, action="closed", state="closed"))
     await stage.gone("pr-1")
 
@@ -80,14 +81,18 @@ async def test_why_names_a_repository_that_was_not_granted(stage: Stage, oncall:
     await stage.until_async(lambda: is_wrong(oncall, identity, False), "why says nothing more")
 
 
-async def said(stage: Stage, phase: str, commit: str) -> None:
-    """The last snapshot says so; the resource does so a moment earlier."""
+async def said(stage: Stage, oncall: Bus, identity: Identity, phase: str, commit: str) -> datetime:
+    """When the last snapshot said so, by the bus's clock; the resource does so a moment earlier."""
+    subject = environment_subject(identity, "environment", "changed")
 
     async def holds() -> bool:
         found = await stage.said("pr-1")
         return bool(found) and (found[-1]["phase"], found[-1]["source"].get("commit")) == (phase, commit)
 
     await stage.until_async(holds, f"{phase} is said of {commit[:7]}")
+    stored = await oncall.last(EVENTS, subject)
+    assert stored is not None
+    return stored.time
 
 
 async def is_wrong(oncall: Bus, identity: Identity, expected: bool) -> bool:
