@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from catalyst.events.binding import decode
 from catalyst.events.event import Event
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +34,8 @@ class Stored:
 
     @property
     def time(self) -> datetime:
-        """When it was stored, UTC."""
-        return datetime.fromtimestamp(self.nanoseconds / 1e9, UTC)
+        """When it was stored, UTC, cut to microseconds: never later than it was, so who asks from there on finds it."""
+        return EPOCH + timedelta(microseconds=self.nanoseconds // 1000)
 
     def event(self) -> Event:
         """The event in it. Raises `Reject`, see `binding.decode`."""
