@@ -26,6 +26,8 @@ from catalyst.local.node import layout
 
 MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 KINDS: Final = f"{MANIFEST}, application/vnd.docker.distribution.manifest.v2+json"
+MOST: Final = 1000
+"""Names that the registry lists at once."""
 _KIND: Final = "application/vnd.oci.image"
 _BASE: Final = f"http://{layout.REGISTRY}/v2"
 
@@ -81,12 +83,14 @@ class Owner:
 
     def tags(self) -> dict[str, dict[str, str]]:
         """Repository → tag → digest, of everything there is."""
-        listed = _asked("GET", "_catalog?n=10000", self.token(("registry", "catalog", "*"))).json()["repositories"]
-        return {name: self._tags_of(name) for name in listed}
+        listed = _asked("GET", f"_catalog?n={MOST}", self.token(("registry", "catalog", "*"))).raise_for_status()
+        assert "link" not in listed.headers, "there are more"
+        return {name: self._tags_of(name) for name in listed.json()["repositories"]}
 
     def _tags_of(self, name: str) -> dict[str, str]:
         token = self.token(("repository", name, "pull"))
-        listed = _asked("GET", f"{name}/tags/list?n=10000", token)
+        listed = _asked("GET", f"{name}/tags/list?n={MOST}", token)
+        assert "link" not in listed.headers, "there are more"
         found = (listed.json()["tags"] or []) if listed.status_code == httpx.codes.OK else []
         answers = {tag: _asked("HEAD", f"{name}/manifests/{tag}", token) for tag in found}
         return {t: a.headers["docker-content-digest"] for t, a in answers.items() if a.status_code == httpx.codes.OK}
