@@ -521,7 +521,13 @@ def test_no_secret_is_in_a_log(attack: Attack) -> None:
 
 
 def _log(product: Product, pod: Mapping[str, str]) -> str:
-    return product.kubectl.within(pod["namespace"]).run("logs", pod["name"], "--all-containers", "--ignore-errors")
+    """Empty when the pod is gone meanwhile, as those of a former version are."""
+    there = product.kubectl.within(pod["namespace"])
+    try:
+        return there.run("logs", pod["name"], "--all-containers", "--ignore-errors")
+    except AssertionError:
+        assert f"pod/{pod['name']}" not in there.run("get", "pods", "--output=name").split()
+        return ""
 
 
 def test_no_secret_is_in_the_logs_of_the_node(attack: Attack) -> None:
@@ -546,7 +552,7 @@ async def test_no_secret_is_in_an_event(attack: Attack) -> None:
     assert attack.canaries.heard(text) == set()
     # Who may not write said the same, and nothing came of it.
     subject = command_subject("github", attack.site.repository, attack.fork.number)
-    commands = [json.loads(each.body) for each in messages if each.subject == subject]
+    commands = [json.loads(each.body)["data"] for each in messages if each.subject == subject]
     assert [(each["command"], each["author"]) for each in commands] == [("approve", WRITER)]
 
 
