@@ -109,7 +109,7 @@ def _settings(found: ExistingCluster, nats: Nats, key: Path, node: cluster.Clust
         "GITHUB_PRIVATE_KEY_FILE": str(key),
         "FETCH_IMAGE": "catalyst/git:bookworm",
         "KANIKO_IMAGE": "kaniko-project/executor:latest",
-        "CRANE_IMAGE": "catalyst/crane:v0.22.1",
+        "CRANE_IMAGE": "go-containerregistry/crane:v0.22.1",
         "BUILD_EGRESS": ",".join(f"{layout.ADDRESS}/32:{port}" for port in PORTS.values()),
         "PROTECTED_NETWORKS": f"{layout.PODS},{layout.SERVICES}",
         "OPS_PORT": str(free_ports(1)[0]),
