@@ -10,12 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from catalyst.events.bus import Bus, BusSettings, Published
+from catalyst.events.catalogue import EnvironmentChanged
 from catalyst.events.event import Event
 from catalyst.events.users import ONCALL, inbox_prefix
 from catalyst.local.nats import Nats
 from catalyst.model.clock import utc_now
 
 CATALYST = Path(sys.executable).parent / "catalyst"
+PATIENCE = 15.0
+"""Seconds until STATE follows EVENTS: the first time takes the server a while."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,22 @@ class Desk:
         return await self.bus_of(ONCALL)
 
     async def publish(self, events: Iterable[Event]) -> list[Published]:
-        """Each by the service that says it."""
-        return [await (await self.bus_of(event.source)).publish(event) for event in events]
+        """Each by the service that says it. Returns when STATE has its copies: the server makes them a moment later."""
+        said = [(event, await (await self.bus_of(event.source)).publish(event)) for event in events]
+        newest = {
+            event.subject: event
+            for event, published in said
+            if isinstance(event.data, EnvironmentChanged) and not published.duplicate
+        }
+        async with asyncio.timeout(PATIENCE):
+            for subject, event in newest.items():
+                while not await self._is_copied(subject, event):
+                    await asyncio.sleep(0.01)
+        return [published for _, published in said]
+
+    async def _is_copied(self, subject: str, event: Event) -> bool:
+        found = await (await self.oncall()).state(subject)
+        return found is not None and found.event().message_id == event.message_id
 
     async def catalyst(self, *arguments: str, user: str = ONCALL, **environ: str) -> Ran:
         found = {
