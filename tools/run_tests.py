@@ -28,13 +28,8 @@ PARTS: dict[str, list[str]] = {
     "node": ["tests/e2e/test_cluster.py", "tests/e2e/test_platform.py", "tests/e2e/test_cluster_life.py"],
     "builds": ["tests/e2e/test_builder.py", "tests/e2e/test_deploying.py"],
     "story": ["tests/e2e/test_story.py"],
-    "product": [
-        "tests/e2e/test_walls.py",
-        "tests/e2e/test_hostile.py",
-        "tests/e2e/test_failures.py",
-        "tests/e2e/test_disturbances.py",
-        "tests/e2e/test_kills.py",
-    ],
+    "walls": ["tests/e2e/test_walls.py", "tests/e2e/test_hostile.py"],
+    "product": ["tests/e2e/test_failures.py", "tests/e2e/test_disturbances.py", "tests/e2e/test_kills.py"],
     "unit": ["libs", "services", "cli"],
     "faults": ["tests/faults"],
     "integration": ["tests/integration"],
@@ -42,7 +37,7 @@ PARTS: dict[str, list[str]] = {
     "local": ["deploy"],
     "contract": ["tests/contract"],
 }
-ON_THE_NODE = ("node", "builds", "story", "product")
+ON_THE_NODE = ("node", "builds", "story", "walls", "product")
 NO_TESTS_COLLECTED = 5
 
 

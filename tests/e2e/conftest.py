@@ -62,6 +62,15 @@ def product(began_here: bool, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield found
 
 
+@pytest.fixture(scope="module")
+def cleared(product: Product) -> Iterator[None]:
+    """What a module made in the product goes with it: two cores have room for a dozen pods that ask for a tenth of one,
+    and for the builds beside them.
+    """
+    yield
+    product.clear()
+
+
 @pytest.fixture(scope="session")
 def neighbours(product: Product) -> Neighbours:
     """Environments of two teams, for whoever looks at the walls between them."""

@@ -23,7 +23,7 @@ from catalyst.model import labels
 from catalyst.model.environment import Environment, Phase
 from catalyst.model.names import build_namespace
 
-pytestmark = pytest.mark.full(sample=2)
+pytestmark = [pytest.mark.full(sample=2), pytest.mark.usefixtures("cleared")]
 
 CLOUDFLARE = 8903
 """Port of the double on the node's address."""

@@ -18,6 +18,8 @@ from product import Files, Product, Pull, Site, example, until
 from catalyst.local.node import layout
 from catalyst.model.environment import Phase
 
+pytestmark = pytest.mark.usefixtures("cleared")
+
 HELLO = example("hello")
 DOCKERFILE = b'FROM python:3-slim\nWORKDIR /app\nCOPY . .\nEXPOSE 8080\nUSER 1000\nCMD ["python3", "app.py"]\n'
 DEAF = b"import time\nprint('nobody is at home', flush=True)\ntime.sleep(3600)\n"

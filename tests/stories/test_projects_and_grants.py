@@ -120,7 +120,7 @@ async def test_a_deleted_project_takes_its_environments_along(stage: Stage) -> N
     await stage.ready("pr-1")
     stage.delete(f"/apis/catalyst.dev/v1alpha1/namespaces/{stage.team}/projects/shop")
     await stage.until(lambda: stage.get(f"/api/v1/namespaces/{stage.team}--shop") is None, "all is gone", within=40)
-    await stage.until(lambda: stage.everything() - before == frozenset(), "nothing is left")
+    await stage.until(lambda: stage.everything() - before == frozenset(), "nothing is left", within=40)
 
     # Made again, it finds the pull request that is still open.
     stage.project()

@@ -145,6 +145,18 @@ class Product:
             self.system.run("rollout", "undo", name)
             self.available(service)
 
+    def clear(self) -> None:
+        """Every pull request is closed and gone; then the teams go, and with them their Projects."""
+        for repository in list(self.github.state.repositories.values()):
+            for pull in repository.pulls.values():
+                self.github.close(pull)
+        for wait in ("--wait=false", "--timeout=120s"):  # all are going before the first is waited for
+            for team in self.teams:
+                self.kubectl.within(team).run("delete", "projects.catalyst.dev", "--all", wait, within=130)
+        for team in self.teams:
+            self.kubectl.run("delete", "namespace", team, "--wait=false")
+        self.teams.clear()
+
     def team(self, name: str | None = None) -> Team:
         """A team of its own, and an account of that name at the forge with the App installed."""
         name = name or f"team{next(self._numbers)}-{time.monotonic_ns() % 10**6}"
@@ -358,22 +370,10 @@ def product(node: cluster.ClusterState, folder: Path, **settings: str) -> Iterat
         try:
             yield made
         finally:
-            _end(made)
+            made.clear()
             made.sight.close()
 
 
 def _is_ready(pod: Mapping[str, Any]) -> bool:
     conditions = pod.get("status", {}).get("conditions", ())
     return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
-
-
-def _end(made: Product) -> None:
-    """Every pull request is closed and gone; then the teams go, and with them their Projects."""
-    for repository in list(made.github.state.repositories.values()):
-        for pull in repository.pulls.values():
-            made.github.close(pull)
-    for wait in ("--wait=false", "--timeout=120s"):  # all are going before the first is waited for
-        for team in made.teams:
-            made.kubectl.within(team).run("delete", "projects.catalyst.dev", "--all", wait, within=130)
-    for team in made.teams:
-        made.kubectl.run("delete", "namespace", team, "--wait=false")
