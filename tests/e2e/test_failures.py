@@ -208,8 +208,9 @@ def test_the_next_good_one_heals_it(broken: dict[str, Pull], healed: dict[str, s
 
 
 def test_a_commit_that_vanished_is_said_and_the_next_push_heals_it(product: Product) -> None:
-    """Forced away before its webhook arrived; that of the force never arrives."""
+    """Forced away before its webhook arrived; that of the force never arrives, and no sweep finds it meanwhile."""
     site = product.team().site("forced", HELLO)
+    unswept = product.github.fail(f"GET /repos/{site.repository}/pulls", times=10**6, status=503)
     product.github.hold_webhooks()
     vanished = site.pull_request({"app.py": _greeting("gone")})
     opened = vanished.head
@@ -227,6 +228,7 @@ def test_a_commit_that_vanished_is_said_and_the_next_push_heals_it(product: Prod
     assert "Push again" in comment
     time.sleep(5)
     assert _attempts(vanished) == 1, "what is gone for good is not asked for again"
+    unswept.times = 0
     vanished.push({"app.py": _greeting("back")})
     vanished.until(Phase.READY)
     _shows(vanished)
