@@ -39,6 +39,10 @@ PARTS: dict[str, list[str]] = {
 }
 ON_THE_NODE = ("node", "builds", "story", "walls", "product")
 NO_TESTS_COLLECTED = 5
+NAMES_A_FAILURE = ("FAILED ", "ERROR ")
+"""How pytest's summary names one. All are said again at the very end: that is what one sees first, and of a log that was
+cut often the only part."""
+MOST_NAMED, WIDEST = 20, 240
 
 
 def main() -> int:
@@ -59,6 +63,8 @@ def main() -> int:
             run.interrupted = True
             raise
     took = _clock(time.monotonic() - begun)
+    for line in run.failures[-MOST_NAMED:]:
+        print(line)
     failed = f"FAILED: {', '.join(run.failed)} (after {took})"
     print(failed if run.failed else f"all tests passed in {took}", flush=True)
     return int(bool(run.failed))
@@ -72,6 +78,7 @@ class Run:
         self.source = _source() if full else ""
         self.passed = _passed(self.source) if full else []
         self.failed: list[str] = []
+        self.failures: list[str] = []
         self.interrupted = False
         self._lock = threading.Lock()
 
@@ -110,6 +117,8 @@ class Run:
             for line in process.stdout:
                 with self._lock:
                     print(f"{part:11} │ {line}", end="", flush=True)
+                    if line.startswith(NAMES_A_FAILURE):
+                        self.failures.append(f"{part:11} │ {line.rstrip()[:WIDEST]}")
         return process.returncode
 
     def _say(self, part: str, text: str) -> None:
