@@ -77,6 +77,7 @@ def test_it_is_short_and_printable() -> None:
     assert "line 499" in found
     assert tail("progress 1\rprogress 2\n") == "progress 1\nprogress 2"
     assert tail("") == ""
+    assert tail(" \nlast\n \n") == "last"
 
 
 PIECES = [

@@ -44,7 +44,7 @@ def tail(log: str, secrets: Iterable[str] = ()) -> str:
     lines = [_cut(line.rstrip()) for line in text.strip("\n").split("\n")][-MAX_LINES:]
     while len(lines) > 1 and sum(len(line) + 1 for line in lines) > MAX_CHARACTERS:
         lines.pop(0)
-    return "\n".join(lines)[-MAX_CHARACTERS:]
+    return "\n".join(lines)[-MAX_CHARACTERS:].strip("\n")
 
 
 def scrubbed(text: str, secrets: Iterable[str] = ()) -> str:
