@@ -40,8 +40,8 @@ PARTS: dict[str, list[str]] = {
 ON_THE_NODE = ("node", "builds", "story", "walls", "product")
 NO_TESTS_COLLECTED = 5
 NAMES_A_FAILURE = ("FAILED ", "ERROR ")
-"""How pytest's summary names one. All are said again at the very end: that is what one sees first, and of a log that was
-cut often the only part."""
+"""How pytest's summary names one. All are said again at the very end: one sees that first, and of a log that was cut
+often nothing else."""
 MOST_NAMED, WIDEST = 20, 240
 
 
