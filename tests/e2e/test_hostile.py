@@ -12,7 +12,9 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Mapping
+import zlib
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,12 +27,15 @@ from doubles.github.markdown import html, mentions
 from hostile import OUTSIDE, Loot, files
 from knocks import opened
 from kubectl import Kubectl
+from nats.aio.client import Client
 from nats.js.errors import NotFoundError
 from neighbours import Neighbours, pod_of
 from product import Product, Pull, Site, Team, until
 from registry import Login, Owner, Storage, claims, pull, push
 
-from catalyst.events.subjects import command_subject
+from catalyst.env_controller.core.shares import BINDING, PREFIX
+from catalyst.env_controller.effects.decisions import HEADERS, compressed
+from catalyst.events.subjects import command_subject, decision_subject
 from catalyst.events.users import OPERATOR, inbox_prefix
 from catalyst.local import platform
 from catalyst.local.node import layout
@@ -40,6 +45,8 @@ from catalyst.model.environment import Phase
 from catalyst.model.names import build_namespace
 
 NOBODY: Final = "mallory"
+SHARED: Final = "stripe"
+"""The Secret that the hostile Project shares with its environments."""
 WRITER: Final = "lisa"
 CREATED, REFUSED = 201, 401
 LONGEST: Final = 300
@@ -138,19 +145,23 @@ def attack(product: Product, neighbours: Neighbours) -> Attack:
 
 
 def _prepared(product: Product, neighbours: Neighbours) -> Attack:
-    """A Project of a neighbour's team, with a component of each kind."""
+    """A Project of a neighbour's team, with a component of each kind. It shares a Secret with its environments; the
+    component that is watched asks for it by name besides, as a fork's could.
+    """
     team = Team(product, neighbours.mine.site.team)
     secret = {"valueFrom": {"secretKeyRef": {"name": "app", "key": "canary", "optional": True}}}
+    shared = {"valueFrom": {"secretKeyRef": {"name": SHARED, "key": "canary", "optional": True}}}
     spec = {
+        "secrets": [{"name": SHARED}],
         "components": [
             {
                 "name": "web",
                 "build": {"context": "web", "dockerfile": "web/Dockerfile"},
                 "expose": {"port": 8080},
-                "env": [{"name": "APP_SECRET", **secret}],
+                "env": [{"name": "APP_SECRET", **secret}, {"name": "STRIPE", **shared}],
             },
             {"name": "api", "build": {"context": "api", "dockerfile": "api/Dockerfile"}},
-        ]
+        ],
     }
     harmless = {f"{folder}/Dockerfile": 'FROM python:3-slim\nCMD ["sleep", "infinity"]\n' for folder in ("web", "api")}
     site = team.site("shop", harmless, spec)
@@ -169,6 +180,8 @@ def _plant(at: Attack) -> None:
     for where in (at.team.name, f"{at.team.name}--{at.site.name}", at.neighbours.theirs.site.team):
         _made(at, where)
         at.product.kubectl.within(where).apply(_sings(at, where, "shared"))
+    home = f"{at.team.name}--{at.site.name}"
+    at.product.kubectl.within(home).apply(_sings(at, home, SHARED))
     theirs = at.neighbours.theirs.site
     for repository in (
         f"{at.team.name}/{at.site.name}/api",
@@ -393,15 +406,33 @@ def _written(old: Mapping[str, Mapping[str, str]], new: Mapping[str, Mapping[str
 
 
 def test_a_forks_pod_sees_no_secret(attack: Attack) -> None:
-    """What is the environment's own reaches a trusted one's pod, by the name that both ask for."""
+    """What is the environment's own, and what its Project shares, reach a trusted one's pod, by names that both ask
+    for.
+    """
     trusted, fork = (
         each.kubectl.execute(pod_of(each), "python3", "-c", RUNTIME) for each in (attack.trusted, attack.fork)
     )
-    assert attack.canaries.heard(trusted) == {f"Secret {attack.trusted.namespace}/app: canary"}
+    shared = f"Secret {attack.team.name}--{attack.site.name}/{SHARED}: canary"
+    assert attack.canaries.heard(trusted) == {f"Secret {attack.trusted.namespace}/app: canary", shared}
     assert attack.canaries.heard(fork) == set()
     for text in (trusted, fork):
         assert tokens(text) == set()
         assert not [path for path in json.loads(text) if "/secrets/" in path]
+
+
+def test_a_forks_environment_has_no_copy_of_what_the_project_shares(attack: Attack) -> None:
+    """Nor has env-controller a right to keep one there."""
+    shared = f"Secret {attack.team.name}--{attack.site.name}/{SHARED}: canary"
+    for one, has_it in ((attack.trusted, True), (attack.fork, False)):
+        assert (f"{PREFIX}{SHARED}" in _names(one, "secrets")) is has_it
+        assert (BINDING in _names(one, "rolebindings")) is has_it
+        kept = one.kubectl.run("get", "secrets", "--output=json")
+        assert (shared in attack.canaries.heard(kept)) is has_it
+
+
+def _names(one: Pull, kind: str) -> set[str]:
+    """Of what there is in its namespace."""
+    return {each["metadata"]["name"] for each in one.kubectl.get(kind)["items"]}
 
 
 def test_a_forks_environment_pulls_what_forks_built_and_nothing_else(attack: Attack) -> None:
@@ -544,12 +575,19 @@ class Message:
     headers: Mapping[str, str]
     body: bytes
 
+    @property
+    def text(self) -> bytes:
+        """All of it, as it would be searched for secrets: records of decisions are compressed."""
+        encoding = self.headers.get("Content-Encoding")
+        assert encoding in (None, "deflate"), f"{self.subject}: {encoding} cannot be searched"
+        said = zlib.decompress(self.body) if encoding else self.body
+        return json.dumps([self.subject, *self.headers.items()]).encode() + said
+
 
 async def test_no_secret_is_in_an_event(attack: Attack) -> None:
     messages = await _messages(attack.product)
-    assert {each.subject.partition(".")[0] for each in messages} >= {"scm", "env"}
-    text = b"\n".join(json.dumps([each.subject, *each.headers.items()]).encode() + each.body for each in messages)
-    assert attack.canaries.heard(text) == set()
+    assert {each.subject.partition(".")[0] for each in messages} >= {"scm", "env", "decision"}
+    assert attack.canaries.heard(b"\n".join(each.text for each in messages)) == set()
     # Who may not write said the same, and nothing came of it.
     subject = command_subject("github", attack.site.repository, attack.fork.number)
     commands = [json.loads(each.body)["data"] for each in messages if each.subject == subject]
@@ -558,12 +596,8 @@ async def test_no_secret_is_in_an_event(attack: Attack) -> None:
 
 async def _messages(product: Product) -> list[Message]:
     """Every one on every stream, read as the operator."""
-    folder = Path(product.state.kubeconfig).parent / "platform"
-    address = product.system.get("service", "nats")["spec"]["clusterIP"]
-    seed = folder / "nkeys" / f"{OPERATOR}.seed"
-    client = await nats.connect(f"nats://{address}:4222", nkeys_seed=str(seed), inbox_prefix=inbox_prefix(OPERATOR))
     found = []
-    try:
+    async with _nats(product, OPERATOR) as client:
         bus = client.jetstream()
         for stream in await bus.streams_info():
             for sequence in range(max(1, stream.state.first_seq), stream.state.last_seq + 1):
@@ -572,9 +606,19 @@ async def _messages(product: Product) -> list[Message]:
                 except NotFoundError:  # another of its subject took its place
                     continue
                 found.append(Message(message.subject or "", message.headers or {}, message.data or b""))
+    return found
+
+
+@asynccontextmanager
+async def _nats(product: Product, user: str) -> AsyncIterator[Client]:
+    """The bus, as one of its users."""
+    seed = Path(product.state.kubeconfig).parent / "platform" / "nkeys" / f"{user}.seed"
+    address = product.system.get("service", "nats")["spec"]["clusterIP"]
+    client = await nats.connect(f"nats://{address}:4222", nkeys_seed=str(seed), inbox_prefix=inbox_prefix(user))
+    try:
+        yield client
     finally:
         await client.close()
-    return found
 
 
 def test_no_secret_is_at_the_forge(attack: Attack) -> None:
@@ -600,3 +644,17 @@ def test_no_secret_is_in_a_record_of_the_cluster(attack: Attack) -> None:
     assert attack.canaries.heard(text) == set()
     secrets = kubectl.run("get", "secrets", "--all-namespaces", "--output=json")
     assert len(attack.canaries.heard(secrets)) > 20, "the search finds what is there"
+
+
+async def test_the_search_looks_into_the_records_of_decisions(attack: Attack) -> None:
+    """One that env-controller would have written about the fork, with a canary in it. Nobody may take it away
+    again, so it is last.
+    """
+    subject = decision_subject(attack.team.name, attack.site.name, "planted")
+    canary = Canaries()
+    record = json.dumps({"inputs": {"world": {"found": canary.new("in a decision")}}}).encode() + b" " * 200
+    assert canary.heard(compressed(record)) == set(), "it cannot be seen from outside"
+    async with _nats(attack.product, "env-controller") as client:
+        await client.jetstream().publish(subject, compressed(record), headers=HEADERS)
+    heard = {each.subject for each in await _messages(attack.product) if canary.heard(each.text)}
+    assert heard == {subject}
