@@ -222,10 +222,19 @@ def forget_images(*wanted: str) -> None:
     kept = {digest for name, digest in images if name in in_use}
     going = {digest for name, digest in images if _names(name, wanted)} - kept
     names = [name for name, digest in images if digest in going]
-    if ended := [container for container, image in containers if _names(image, wanted) and container not in alive]:
-        _ctr("containers", "delete", *ended)
+    for container, image in containers:
+        if _names(image, wanted) and container not in alive:
+            _forget_container(container)
     if names:
         _ctr("images", "remove", "--sync", *names)
+
+
+def _forget_container(container: str) -> None:
+    try:
+        _ctr("containers", "delete", container)
+    except subprocess.CalledProcessError as error:
+        if "not found" not in error.stderr:  # else the kubelet was faster
+            raise
 
 
 def _names(image: str, wanted: Sequence[str]) -> bool:
