@@ -602,7 +602,7 @@ class GitHubDouble:
 
     def _tell(self, event: str, payload: Mapping[str, Any], repository: Repository | None) -> None:
         installation = self._installed(repository) if repository else None
-        if repository is not None and installation is None:
+        if repository is not None and (installation is None or event not in self.app.events):
             return
         name = "-".join(part for part in (event, payload.get("action")) if part).replace("_", "-")
         if wrong := self.description.wrong_webhook(name, payload):

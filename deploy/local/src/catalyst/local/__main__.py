@@ -101,6 +101,11 @@ def _install(options: argparse.Namespace) -> int:
         images, kubectl = services.build(binaries, sys.stderr), binaries["kubectl"]
     elif folder is None:
         raise LookupError("--folder is missing: where the keys of this installation are kept")
+    if options.secrets_only:
+        if options.set:
+            raise LookupError("--set with --secrets-only: expected the settings in the overlay, which you apply")
+        print(f"{platform.secrets_into(kubeconfig, folder, options.overlay, secrets=given, kubectl=kubectl)} Secrets")
+        return 0
     done = platform.install_into(
         kubeconfig, folder, options.overlay, settings=dict(options.set), secrets=given, images=images, kubectl=kubectl
     )
@@ -239,6 +244,9 @@ def _parser() -> argparse.ArgumentParser:
     install.add_argument("--folder", type=Path, help="where the installation's keys are kept; private")
     install.add_argument("--set", type=_setting, action="append", default=[], metavar="CATALYST_X=VALUE")
     install.add_argument("--secret", type=_secret, action="append", default=[], metavar="NAME/KEY=FILE")
+    install.add_argument(
+        "--secrets-only", action="store_true", help="only keys and Secrets; kubectl apply -k of the overlay is yours"
+    )
     install.set_defaults(run=_install)
     develop = commands.add_parser("dev", help="everything, with an example pull request, until ctrl-C")
     develop.add_argument("--once", action="store_true", help="end when the example environment came and went")

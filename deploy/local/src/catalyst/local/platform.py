@@ -160,6 +160,23 @@ def install_into(
         return _install(plan)
 
 
+def secrets_into(kubeconfig: Path, folder: Path, overlay: Path, *, secrets: Files, kubectl: Path | None = None) -> int:
+    """Makes the keys that are missing, and the Secrets that the overlay mounts; gives their number. The rest is
+    `kubectl apply -k` of the overlay, by whoever likes to do that.
+
+    Raises InstallFailed naming what is missing.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with ExistingCluster(folder / "cluster", kubeconfig, kubectl) as cluster:
+        plan = _Plan(cluster, overlay, folder, {}, secrets, {}, 0, lambda _: None)
+        rendered = _render(plan, overlay)
+        made = _secrets(plan, rendered)
+        _namespaces(plan, rendered)
+        for manifest in made:
+            _apply(plan.cluster.admin, manifest)
+    return len(made)
+
+
 def _install(plan: _Plan) -> Platform:
     rendered = _render(plan, _customized(plan, {}))
     installation.install(plan.cluster)

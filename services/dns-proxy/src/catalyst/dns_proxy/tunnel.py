@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--name", required=True, help="name of the tunnel, such as catalyst-production")
     parser.add_argument("--api-token-file", type=Path, required=True, help="file with an API token: Tunnel Edit")
     parser.add_argument("--out", type=Path, required=True, help="file for cloudflared's token; it must not exist yet")
-    parser.add_argument("--url", default=API, help=argparse.SUPPRESS)
+    parser.add_argument("--url", default=os.environ.get("CATALYST_CLOUDFLARE_URL", API), help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     try:
         tunnel_id, token = asyncio.run(made(options.url, options.api_token_file, options.account, options.name))
