@@ -209,8 +209,8 @@ def test_who_types_the_page_has_an_installation_that_answers_a_pull_request(site
         _until(lambda: _leads_to_the_edge(site), "Cloudflare leads the zone to the edge", logs)
         hosts = [rule.get("hostname") for rule in _rules(site)]
         assert set(SERVICE_HOSTS) <= set(hosts), "dns-proxy leaves the platform's own hosts alone"
-        names = {record["name"] for record in site.cloud.state.records.values()}
-        assert names == {*SERVICE_HOSTS, f"*.{ZONE}"}
+        _until(lambda: f"*.{ZONE}" in _recorded(site), "the wildcard record", logs)
+        assert _recorded(site) == {*SERVICE_HOSTS, f"*.{ZONE}"}
         builds = site.cluster.admin.get("/apis/batch/v1/jobs").raise_for_status().json()["items"]
         images = [each["image"] for job in builds for each in job["spec"]["template"]["spec"]["containers"]]
         assert "images.example.org/catalyst/kaniko:v1.25.0" in images, logs()
@@ -230,6 +230,10 @@ def _listens(port: int) -> bool:
 def _rules(site: Site) -> list[dict[str, Any]]:
     (tunnel,) = site.cloud.state.tunnels
     return list((site.cloud.state.configuration(tunnel)["config"] or {}).get("ingress", []))
+
+
+def _recorded(site: Site) -> set[str]:
+    return {str(record["name"]) for record in site.cloud.state.records.values()}
 
 
 def _leads_to_the_edge(site: Site) -> bool:
