@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import yaml
 from deployed import Deployed
 from doubles.cloudflare import CloudflareDouble
 from doubles.github import GitHubDouble
@@ -238,6 +239,30 @@ def _recorded(site: Site) -> set[str]:
 
 def _leads_to_the_edge(site: Site) -> bool:
     return any(rule.get("hostname") == f"*.{ZONE}" and "edge.catalyst-edge" in rule["service"] for rule in _rules(site))
+
+
+def test_with_another_registry_builder_has_its_login_instead_of_the_key(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "catalyst").symlink_to(ROOT)
+    walk = Walk(site.walk.guide, tmp_path, {**site.walk.environment})
+    for name in ("overlay", "another"):
+        walk.step(name)
+    rendered = list(yaml.safe_load_all((tmp_path / "rendered.yaml").read_text()))
+    (settings,) = (
+        each["data"]
+        for each in rendered
+        if each["kind"] == "ConfigMap"
+        and each["metadata"]["namespace"] == SYSTEM_NAMESPACE
+        and "CATALYST_REGISTRY" in each["data"]
+    )
+    assert "CATALYST_REALM_KEY_FILE" not in settings
+    (builder,) = (
+        each["spec"]["template"]["spec"]
+        for each in rendered
+        if (each["kind"], each["metadata"]["name"]) == ("Deployment", "builder")
+    )
+    places = {mount["name"]: mount["mountPath"] for mount in builder["containers"][0]["volumeMounts"]}
+    (volume,) = (v for v in builder["volumes"] if v.get("secret", {}).get("secretName") == "registry-credentials")
+    assert settings["CATALYST_REGISTRY_CREDENTIALS_FILE"] == f"{places[volume['name']]}/config.json"
 
 
 @pytest.mark.full(sample=4)
