@@ -31,11 +31,26 @@ class Victim:
     pod: str
     process: psutil.Process
 
-    def dies_when(self, look: Callable[[], bool], what: str, within: float) -> None:
-        """Killed as soon as `look` says so. Raises AssertionError when it does not say so, or the process lived on."""
-        until(look, what, within, every=LOOK)
+    def dies_when(
+        self, look: Callable[[], bool], what: str, within: float, missed: Callable[[], bool] = lambda: False
+    ) -> bool:
+        """Killed as soon as `look` says so; False, and alive, when `missed` says first that it will not any more.
+
+        Raises AssertionError when neither says so, or the process lived on.
+        """
+        seen = False
+
+        def over() -> bool:
+            nonlocal seen
+            seen = look()
+            return seen or missed()
+
+        until(over, what, within, every=LOOK)
+        if not seen:
+            return False
         self.process.send_signal(signal.SIGKILL)  # psutil refuses when the pid is somebody else's by now
         until(lambda: not self.process.is_running(), f"{self.service} is dead", 5, every=LOOK)
+        return True
 
     def has_come_back(self) -> None:
         """It did die of that, once, and its container runs again in the same pod, ready."""
