@@ -14,8 +14,7 @@ import os
 import re
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from deployed import Deployed
 from doubles.cloudflare import CloudflareDouble
 from doubles.github import GitHubDouble
 from guide import Guide, StepFailed, Walk
+from product import until
 
 from catalyst.events.topology import SERVICES
 from catalyst.forge.client import (
@@ -160,13 +160,6 @@ def _nats(site: Site) -> Iterator[str]:
         part.stop()
 
 
-def _until(look: Callable[[], Any], what: str, why: Callable[[], str]) -> None:
-    ends = time.monotonic() + PATIENCE
-    while not look():
-        assert time.monotonic() < ends, f"{what}: not within {PATIENCE:g} s\n{why()}"
-        time.sleep(0.2)
-
-
 def test_who_types_the_page_has_an_installation_that_answers_a_pull_request(site: Site) -> None:
     github, (hooks, realm) = site.github, free_ports(2)
     with ExitStack() as stack:
@@ -187,30 +180,30 @@ def test_who_types_the_page_has_an_installation_that_answers_a_pull_request(site
         def logs() -> str:
             return "\n".join(f"── {part.name}\n{tail(part.log)}" for part in parts)
 
-        _until(lambda: _listens(hooks) and _listens(realm), "webhook-ingest and the realm listen", logs)
+        until(lambda: _listens(hooks) and _listens(realm), "webhook-ingest and the realm listen", PATIENCE, logs)
         github.hook(
             f"http://127.0.0.1:{hooks}/webhooks/github", (site.walk.folder / "keys/webhook-secret").read_text().strip()
         )
         github.repository("acme/shop", files={"Dockerfile": "FROM scratch\nEXPOSE 8080\n"})
         github.install("acme", permissions=site.walk.guide.permissions)
         site.walk.step("project")
-        _until(lambda: _project_ready(site), "the Project is ready", logs)
+        until(lambda: _project_ready(site), "the Project is ready", PATIENCE, logs)
         site.walk.step("check")
         github.commit("acme/shop", "change", {"page": "new"})
         pull = github.open_pull_request("acme/shop", head="change")
-        _until(lambda: pull.comments, "a comment", logs)
+        until(lambda: pull.comments, "a comment", PATIENCE, logs)
         repository = github.state.repository("acme/shop")
         assert repository
-        _until(lambda: repository.deployments and repository.checks, "a deployment and a check", logs)
+        until(lambda: repository.deployments and repository.checks, "a deployment and a check", PATIENCE, logs)
         # A command is heard only when the App is told of comments.
         pull_comments = len(pull.comments)
         github.collaborator("acme/shop", "lisa", "write")
         github.write_comment(pull, "/catalyst help", author="lisa")
-        _until(lambda: len(pull.comments) > pull_comments + 1, "an answer to /catalyst help", logs)
-        _until(lambda: _leads_to_the_edge(site), "Cloudflare leads the zone to the edge", logs)
+        until(lambda: len(pull.comments) > pull_comments + 1, "an answer to /catalyst help", PATIENCE, logs)
+        until(lambda: _leads_to_the_edge(site), "Cloudflare leads the zone to the edge", PATIENCE, logs)
         hosts = [rule.get("hostname") for rule in _rules(site)]
         assert set(SERVICE_HOSTS) <= set(hosts), "dns-proxy leaves the platform's own hosts alone"
-        _until(lambda: f"*.{ZONE}" in _recorded(site), "the wildcard record", logs)
+        until(lambda: f"*.{ZONE}" in _recorded(site), "the wildcard record", PATIENCE, logs)
         assert _recorded(site) == {*SERVICE_HOSTS, f"*.{ZONE}"}
         builds = site.cluster.admin.get("/apis/batch/v1/jobs").raise_for_status().json()["items"]
         images = [each["image"] for job in builds for each in job["spec"]["template"]["spec"]["containers"]]
