@@ -74,8 +74,10 @@ def _status(pull: Pull) -> EnvironmentStatus:
 
 
 OPENING = (webhook_stored, namespace_made, build_running, deploying, route_being_made, ready)
-BEFORE_READY = tuple(look.__name__ for look in OPENING if look is not ready)
+OPENING_NAMES = tuple(look.__name__ for look in OPENING)
+BEFORE_READY = OPENING_NAMES[:-1]
 LIVES = 3
+"""How many pull requests are tried for a moment that nobody saw."""
 PUSH = "push"
 MOMENTS: dict[str, Callable[[Pull], bool]] = {
     **{look.__name__: look for look in OPENING},
@@ -92,23 +94,19 @@ def site(product: Product) -> Iterator[Site]:
         product.available(service)
 
 
-def strike(found: Victim, moment: str, pull: Pull, *moments: str) -> None:
-    """If the cell's moment is among these, wait for it and kill."""
-    if moment in moments:
-        assert found.dies_when(lambda: MOMENTS[moment](pull), f"{pull.identity}: {moment}", PATIENCE)
+def strike(found: Victim, moment: str, pull: Pull) -> bool:
+    """Waits for the cell's moment and kills. False, and nothing killed, when it was over before it was seen."""
+    missed = partial(ready, pull) if moment in BEFORE_READY else lambda: False
+    return found.dies_when(partial(MOMENTS[moment], pull), f"{pull.identity}: {moment}", PATIENCE, missed)
 
 
 def opened(site: Site, found: Victim, moment: str, number: int) -> Pull:
-    """A pull request whose moment, if it is one of its opening, was struck. A busy machine may look too late for one
-    that is over in a moment: then the next pull request is tried.
+    """A pull request, struck if the cell's moment is one of its opening. A busy machine may look too late for one that
+    is over in a moment: then the next pull request is tried.
     """
     for life in range(LIVES):
         pull = site.pull_request(another_hello(f"life {number}, {life}"), branch=f"life-{number}-{life}")
-        if moment not in BEFORE_READY:
-            strike(found, moment, pull, ready.__name__)
-            return pull
-        what = f"{pull.identity}: {moment}"
-        if found.dies_when(partial(MOMENTS[moment], pull), what, PATIENCE, partial(ready, pull)):
+        if moment not in OPENING_NAMES or strike(found, moment, pull):
             return pull
         visitor = pull.until_served()
         pull.close()
@@ -128,12 +126,13 @@ def test_killed(product: Product, site: Site, moment: str, service: str) -> None
     visitor = pull.until_served()
     if moment == PUSH:
         pull.push(another_hello(f"life {number}, again"))
-        strike(found, moment, pull, PUSH)
+        assert strike(found, moment, pull)
         visitor = pull.until_served()
     if moment != closing.__name__:
         found.has_come_back()  # a webhook that finds nobody waits for the sweep: test_disturbances.py
 
     pull.close()
-    strike(found, moment, pull, closing.__name__)
+    if moment == closing.__name__:
+        assert strike(found, moment, pull)
     pull.until_over(visitor)
     found.has_come_back()
