@@ -373,12 +373,12 @@ def _commit_or_phase(item: dict[str, Any]) -> str | None:
     return commit
 
 
-def namespaces(stage: Stage) -> set[str]:
-    """The names of the environments that have a namespace."""
+def namespaces(stage: Stage) -> dict[str, dict[str, Any]]:
+    """The environments that have a namespace, and its status."""
     found = stage.get(f"/api/v1/namespaces?labelSelector=catalyst.dev/team%3D{stage.team}") or {"items": []}
     prefix = f"{stage.team}--shop--"
-    names = (item["metadata"]["name"] for item in found["items"])
-    return {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
+    named = ((item["metadata"]["name"], item["status"]) for item in found["items"])
+    return {name.removeprefix(prefix): status for name, status in named if name.startswith(prefix)}
 
 
 async def converges(scene: Scene, want: dict[str, str | None], *, within: float = 60) -> float:
@@ -396,7 +396,10 @@ async def converges(scene: Scene, want: dict[str, str | None], *, within: float 
         wrong: dict[str, Any] = {
             name: (alive.get(name), have.get(name)) for name in alive | have if alive.get(name) != have.get(name)
         }
-        return wrong or dict.fromkeys(namespaces(stage) ^ set(alive), "a namespace")
+        there = namespaces(stage)
+        return wrong or {
+            name: f"namespace: {there[name]}" if name in there else "no namespace" for name in set(there) ^ set(alive)
+        }
 
     loop = asyncio.get_running_loop()
     began = loop.time()

@@ -96,10 +96,13 @@ def _set_up(github: GitHubDouble, setup: dict[str, Any]) -> None:
 
 
 def _private(file: Path, text: str) -> Path:
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    """Whole or not at all: whoever reads it while SIGHUP has it written again finds what was there before."""
+    scratch = file.with_name(f"{file.name}.new")
+    scratch.unlink(missing_ok=True)
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
         opened.write(text)
-    return file
+    return scratch.rename(file)
 
 
 def _options() -> argparse.Namespace:
