@@ -45,13 +45,15 @@ def utc_now() -> Any:
 @dataclass
 class MemoryKube:
     """Objects by kind, namespace and name. `away`: every request is answered 503. `refused`: kinds no write of which
-    is let in. `log`: every change, with its time.
+    is let in. `unheard`: kinds whose creation takes effect but is not answered, and of which a watch says nothing.
+    `log`: every change, with its time.
     """
 
     objects: dict[Key, Manifest] = field(default_factory=dict)
     log: list[tuple[float, str, Manifest]] = field(default_factory=list)
     away: bool = False
     refused: set[str] = field(default_factory=set)
+    unheard: set[str] = field(default_factory=set)
     field_manager: str = FIELD_MANAGER
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -81,6 +83,8 @@ class MemoryKube:
         seen = int(resource_version)
         end = asyncio.get_running_loop().time() + seconds
         while True:
+            while resource.kind in self.unheard:
+                await asyncio.sleep(0.1)
             while seen < len(self.log):
                 type_, item = self.log[seen][1:]
                 seen += 1
@@ -108,7 +112,10 @@ class MemoryKube:
             "creationTimestamp": utc_now().isoformat(),
             "managedFields": [booked(manifest, self.field_manager)],
         }
-        return self._store("ADDED", {**manifest, "metadata": metadata})
+        made = self._store("ADDED", {**manifest, "metadata": metadata})
+        if made["kind"] in self.unheard:
+            raise Unavailable(503, "ServiceUnavailable", "the API server went away before it answered")
+        return made
 
     async def apply(self, manifest: Manifest) -> Manifest:
         """As far as it is used: of a ServiceAccount, there or not."""

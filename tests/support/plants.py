@@ -81,7 +81,7 @@ def no_fence() -> None:
 def finalizer_first() -> None:
     """The finalizer goes as soon as the deletion begins."""
 
-    async def gone(self: Cluster, name: str, uid: str | None) -> bool:
+    async def gone(self: Cluster, environment: Any) -> bool:
         return True
 
     def hasty(environment: Any, world: Any, now: Any) -> Decision:

@@ -198,6 +198,28 @@ def test_an_outage_of_the_api_server_delays_and_loses_nothing() -> None:
     on_virtual_time(story)
 
 
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_a_namespace_whose_making_was_not_heard_of_goes_with_its_environment(is_ours: bool) -> None:
+    async def story(found: Running) -> None:
+        before = set(found.kube.objects)
+        found.kube.unheard = {"Namespace"}
+        await found.kube.create(created(environment_manifest()))
+        while WORKLOAD not in found.kube.objects:
+            await asyncio.sleep(0.001)
+        found.kube.away = True
+        if not is_ours:
+            found.kube.change(WORKLOAD, {"metadata": {"labels": {labels.ENVIRONMENT_UID: "another's"}}})
+        found.kube.remove(ENVIRONMENT)
+        await asyncio.sleep(20)
+        found.kube.away = False
+        await asyncio.sleep(30)
+        found.kube.unheard = set()
+        await asyncio.sleep(30)
+        assert set(found.kube.objects) - before == (set() if is_ours else {WORKLOAD})
+
+    on_virtual_time(story)
+
+
 def test_an_outage_of_nats_makes_the_environment_all_the_same_and_says_so_later() -> None:
     async def story(found: Running) -> None:
         found.bus.connected = False

@@ -397,8 +397,7 @@ class Controller:
 
     async def _release(self, environment: Environment) -> None:
         """The finalizer goes last, and only when the API server itself says that the namespace is gone."""
-        recorded = environment.status.namespace if environment.status else None
-        if recorded and not await self._cluster.is_gone(recorded.name, recorded.uid):
+        if not await self._cluster.is_gone(environment):
             return
         left = [name for name in environment.metadata.finalizers if name != labels.FINALIZER]
         await self._cluster.amend(

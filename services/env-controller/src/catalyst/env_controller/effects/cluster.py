@@ -411,14 +411,20 @@ class Cluster:
         uid: str = found["metadata"]["uid"]
         return uid
 
-    async def is_gone(self, name: str, uid: str | None) -> bool:
-        """Whether that life of the namespace is over, asked at the API server itself and not at a mirror."""
+    async def is_gone(self, environment: Environment) -> bool:
+        """Whether no namespace of this Environment is left, recorded or not, asked at the API server itself and not at
+        a mirror: it may have made one whose news never came.
+        """
+        name = workload_namespace(environment.identity)
         try:
             found = await self._reader.get(Ref("v1", "Namespace", "", name))
         except NotFound:
             return True
         self.namespaces.learn(found)
-        return uid is not None and found["metadata"]["uid"] != uid
+        recorded = environment.status.namespace if environment.status else None
+        label = found["metadata"].get("labels", {}).get(labels.ENVIRONMENT_UID)
+        is_recorded = recorded is not None and recorded.uid in (None, found["metadata"]["uid"])
+        return not is_recorded and label != environment.metadata.uid
 
     async def _write(self, manifest: Manifest) -> None:
         """POST of what was missing, PUT of what is there, for the uid and resourceVersion it was
