@@ -9,13 +9,12 @@ from datetime import datetime
 from typing import Any, Final
 
 from catalyst.events.dead import Dead
-from catalyst.events.topology import DECISIONS, SERVICES, Consumer, consumers, streams
+from catalyst.events.topology import Consumer, consumers, streams
 from catalyst.events.users import LOCKED
+from catalyst.events.watching import MAY_BE_FULL, NEARLY_FULL
 
-FULL: Final = 0.70
-"""Of a stream's bytes: from here on somebody should look. Full, it refuses what is new."""
-MAY_BE_FULL: Final = (DECISIONS,)
-"""Records that are no truth: their oldest go as a matter of course."""
+FULL: Final = 0.95
+"""Of a stream's bytes: a large message may be refused already."""
 LAG: Final = 1_000
 """Messages that wait for a consumer; more is said, however busy it is."""
 STALE: Final = 10.0
@@ -93,7 +92,7 @@ def health(
     of_consumers = tuple(_consumer(wanted, found.get(wanted.stream, ())) for wanted in consumers())
     leaders = tuple(_leader(service, locks.get(service), now) for service in LOCKED)
     open_ = [one for one in dead if one.settled is None]
-    letters = {service: sum(_service(one) == service for one in open_) for service in sorted(map(_service, open_))}
+    letters = {service: sum(one.service == service for one in open_) for service in sorted(one.service for one in open_)}
     return Health(
         of_streams,
         of_consumers,
@@ -104,7 +103,8 @@ def health(
             *(f"{each.service} on {each.stream}: {each.problem}" for each in of_consumers if each.problem),
             *(f"{each.service}: {each.problem}" for each in leaders if each.problem),
             *(
-                f"{service}: {count} message{'s' if count > 1 else ''} that nobody could handle; `catalyst dead list`"
+                f"{service}: {count} message{'s' if count > 1 else ''} that nobody could handle; `catalyst dead list` "
+                "(runbook DeadLetters)"
                 for service, count in letters.items()
             ),
         ),
@@ -113,13 +113,15 @@ def health(
 
 def _stream(name: str, info: Mapping[str, Any] | None) -> StreamHealth:
     if info is None:
-        return StreamHealth(name, 0, 0, 0.0, None, "it is not there; `python -m catalyst.events apply` makes it")
+        gone = "it is not there; `python -m catalyst.events apply` makes it (runbook BusVolumeGone)"
+        return StreamHealth(name, 0, 0, 0.0, None, gone)
     state, limit = info["state"], info["config"].get("max_bytes", -1)
     fill = state["bytes"] / limit if limit > 0 else 0.0
     problem = ""
-    if fill >= FULL and name not in MAY_BE_FULL:
+    if fill >= NEARLY_FULL and name not in MAY_BE_FULL:
         what = "drops its oldest" if info["config"].get("discard") == "old" else "refuses what is new"
-        problem = f"{fill:.0%} of its bytes are taken; full, it {what}"
+        runbook = "BusFull" if fill >= FULL else "BusNearlyFull"
+        problem = f"{fill:.0%} of its bytes are taken; full, it {what}; give it more (runbook {runbook})"
     elif lost := _lost(info):
         problem = lost
     last = state.get("last_ts") if state["messages"] else None
@@ -144,7 +146,8 @@ def _consumer(wanted: Consumer, infos: Sequence[Mapping[str, Any]]) -> ConsumerH
             None,
             None,
             None,
-            f"consumer {wanted.name} is not there, so nothing reaches it; `python -m catalyst.events apply` makes it",
+            f"consumer {wanted.name} is not there, so nothing reaches it; `python -m catalyst.events apply` "
+            "makes it (runbook ConsumerGone)",
         )
     lag, unanswered = info.get("num_pending", 0), info.get("num_ack_pending", 0)
     pulls = info.get("num_waiting", 0)
@@ -169,9 +172,3 @@ def _leader(service: str, lock: Lock | None, now: datetime) -> Leader:
     if quiet > STALE:
         return Leader(service, None, f"nobody leads; {lock.holder} was last heard of {quiet:.0f} s ago")
     return Leader(service, lock.holder)
-
-
-def _service(one: Dead) -> str:
-    if one.letter is not None:
-        return one.letter.service
-    return one.consumer if one.consumer in SERVICES else "unknown"

@@ -4,6 +4,7 @@ Nothing is ever deleted, and a change that would lose stored messages is refused
 hand, knowing. A second run changes nothing.
 """
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final, Literal
@@ -13,7 +14,7 @@ from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DiscardPolicy, StreamConfig, StreamInfo
 
 from catalyst.events.errors import BusError
-from catalyst.events.topology import SERVICES, Budget, Consumer, consumers, streams
+from catalyst.events.topology import SERVICES, STATE, Budget, Consumer, consumers, streams
 
 FIXED: Final = ("retention", "storage")
 """Settings of a stream that the server cannot change without making it anew."""
@@ -54,7 +55,7 @@ async def _apply_stream(jetstream: JetStreamContext, wanted: StreamConfig, *, dr
         info = await jetstream.stream_info(str(wanted.name))
     except nats.js.errors.NotFoundError:
         if not dry:
-            await jetstream.add_stream(wanted)
+            await jetstream.add_stream(_continued(wanted))
         return Change("create", name)
     differing = differences(info.config, wanted)
     if not differing:
@@ -63,6 +64,13 @@ async def _apply_stream(jetstream: JetStreamContext, wanted: StreamConfig, *, dr
     if not dry:
         await jetstream.update_stream(info.config.evolve(**{field: getattr(wanted, field) for field in differing}))
     return Change("update", name, _told(info.config, wanted, differing))
+
+
+def _continued(wanted: StreamConfig) -> StreamConfig:
+    """STATE counts on where a lost one ended: its readers ask for what came after the last they saw. Milliseconds since
+    1970 are more than any count of messages that went before.
+    """
+    return wanted.evolve(first_seq=time.time_ns() // 1_000_000) if wanted.name == STATE else wanted
 
 
 async def _apply_consumer(jetstream: JetStreamContext, consumer: Consumer, *, dry: bool) -> Change:

@@ -31,6 +31,7 @@ import nats.js.api
 import nats.js.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from opentelemetry import metrics
 
 from catalyst.events import reading, replaying, tracing
 from catalyst.events.acks import Acks
@@ -50,6 +51,9 @@ from catalyst.model.points import Points, no_points
 __all__ = ["Bus", "BusSettings", "Consumer", "Handler", "Published", "Received", "Stored"]
 
 logger = logging.getLogger(__name__)
+unpublished = metrics.get_meter("catalyst.events").create_counter(
+    "catalyst_bus_unpublished", description="messages that were not stored, by why: full, unanswered, refused"
+)
 
 FULL: Final = frozenset({10047, 10077, 10122, 10167})
 """JetStream's error codes for a stream or server without room: waiting does not help, the publisher is told."""
@@ -400,15 +404,18 @@ class Bus:
             except nats.js.errors.APIError as exc:
                 reason = exc.description or str(exc)
                 if exc.err_code in FULL or (exc.code or 0) < 500:
+                    unpublished.add(1, {"why": "full" if exc.err_code in FULL else "refused"})
                     raise Unpublished(f"{subject}: {reason}") from exc
             except nats.errors.ConnectionClosedError as exc:
                 raise Unpublished(f"{subject}: the connection is closed") from exc
             except (TimeoutError, nats.errors.Error) as exc:
                 if subject.lower() in self._refusals:
+                    unpublished.add(1, {"why": "refused"})
                     raise Unpublished(f"{subject}: {self._refusals[subject.lower()]}") from exc
                 reason = _explained(exc)
             await asyncio.sleep(min(pause, max(deadline - loop.time(), 0)))
             pause = min(pause * 2, 1.0)
+        unpublished.add(1, {"why": "unanswered"})
         raise Unpublished(f"{subject}: not acknowledged within {self._settings.publish_patience:g} s: {reason}")
 
     async def _bury(self, consumer: Consumer, message: Msg, reason: str, event: Event | None) -> None:

@@ -29,14 +29,20 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from opentelemetry import metrics
+
 from catalyst.events import reading, tracing
 from catalyst.events.binding import decode
+from catalyst.events.dead import LETTER_GIVEN_UP
 from catalyst.events.errors import BusError, Reject, Retry
 from catalyst.events.event import Event
 from catalyst.events.topology import Consumer
 from catalyst.model.points import Points
 
 logger = logging.getLogger(__name__)
+unreadable = metrics.get_meter("catalyst.events").create_up_down_counter(
+    "catalyst_bus_unreadable_consumers", description="consumers that this process should read and cannot"
+)
 
 EXPIRES: Final = 30.0
 """Seconds a pull request stands before the server ends it and we ask again."""
@@ -120,6 +126,7 @@ class Consumption:
                 self._retry.cancel()
             await asyncio.gather(upkeep, *filter(None, [self._retry]), return_exceptions=True)
             await self._stop_listening()
+            self._problem(None)
 
     async def rearm(self) -> None:
         """Asks again: what was asked before a reconnect is forgotten by the server."""
@@ -233,7 +240,14 @@ class Consumption:
     def _well(self) -> None:
         if self.problem is not None:
             logger.info("consumer answers again", extra={"consumer": self.name})
-        self.problem, self._refused_since, self._pause, self._not_before = None, None, FIRST_PAUSE, 0.0
+        self._problem(None)
+        self._refused_since, self._pause, self._not_before = None, FIRST_PAUSE, 0.0
+
+    def _problem(self, problem: str | None) -> None:
+        change = (problem is not None) - (self.problem is not None)
+        self.problem = problem
+        if change:
+            unreadable.add(change, {"consumer": self.name})
 
     def _unwell(self, problem: str, *, at_once: bool) -> None:
         now = asyncio.get_running_loop().time()
@@ -244,7 +258,7 @@ class Consumption:
         self._pause = min(self._pause * 2, LONGEST_PAUSE)
         self._refused_since = self._refused_since or now
         if self.problem is None and (at_once or now - self._refused_since > 2 * LONGEST_PAUSE):
-            self.problem = problem
+            self._problem(problem)
             logger.error("consumer cannot be read", extra={"consumer": self.name, "reason": problem})
 
     # Handling
@@ -313,7 +327,7 @@ class Consumption:
     async def _again(self, message: Msg, reason: str, after: timedelta | None, event: Event | None) -> None:
         delivered = message.metadata.num_delivered
         if delivered >= self.consumer.max_deliver:
-            await self._dead(message, f"given up after {delivered} deliveries: {reason}", event)
+            await self._dead(message, f"{LETTER_GIVEN_UP} {delivered} deliveries: {reason}", event)
             return
         delay = after.total_seconds() if after is not None else self.consumer.retry_delay(delivered)
         logger.warning(

@@ -9,14 +9,16 @@ Nothing leaves DEAD before its time. Who has dealt with a message says so beside
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal
 
 import orjson
 
 from catalyst.events.catalogue import DeadLetter, DeadSettled
 from catalyst.events.errors import Reject
 from catalyst.events.stored import Stored
-from catalyst.events.topology import ADVISORY, MAX_DELIVERIES
+from catalyst.events.topology import ADVISORY, MAX_DELIVERIES, SERVICES
+
+Kind = Literal["rejected", "given up", "unanswered", "terminated", "unreadable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,23 @@ class Dead:
     letter: DeadLetter | None = None
     settled: DeadSettled | None = None
 
+    @property
+    def service(self) -> str:
+        """Whose message it was."""
+        if self.letter is not None:
+            return self.letter.service
+        return self.consumer if self.consumer in SERVICES else "unknown"
 
+    @property
+    def kind(self) -> Kind:
+        """The reason, in one of few words: what metrics count by."""
+        if self.letter is not None:
+            return "given up" if self.letter.reason.startswith(LETTER_GIVEN_UP) else "rejected"
+        return "unanswered" if self.reason == GIVEN_UP else "terminated" if self.reason == TERMINATED else "unreadable"
+
+
+LETTER_GIVEN_UP: Final = "given up after"
+"""How the letter of a message begins that was tried as often as allowed, and failed each time."""
 GIVEN_UP: Final = "the server gave up: delivered as often as allowed and never answered for"
 TERMINATED: Final = "terminated without a letter"
 UNREADABLE: Final = "an entry of DEAD that is neither a letter nor an advisory"

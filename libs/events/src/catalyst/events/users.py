@@ -3,14 +3,14 @@
 | User | Publishes | Consumes | Reads directly |
 |---|---|---|---|
 | webhook-ingest | `scm.>`, own `dead.` | SCM, only comments | – |
-| env-controller | `environment.changed`, `build.requested`, `audit.>`, own `dead.`¹| SCM, EVENTS | SCM, EVENTS, STATE |
+| env-controller | `environment.changed`, `build.requested`, `audit.>`, own `dead.`¹| SCM, EVENTS | SCM, EVENTS, STATE, DEAD² |
 | builder | `build.finished`, `build.cleaned`, own `dead.` | EVENTS | STATE |
 | dns-proxy | `route.changed`, `lock.dns-proxy`, own `dead.` | EVENTS | STATE, LOCKS |
 | notifier | `lock.notifier`, own `dead.` | SCM (commands), EVENTS | STATE, LOCKS |
 | operator | nothing but requests to the server | – | everything; applies the topology |
 | oncall | again what some consumer reads, `dead.oncall` | – | all events; asks for no consumer |
 
-¹ and `decision.>`, the records of what it decided, which are no events.
+¹ and `decision.>`, the records of what it decided, which are no events. ² It counts the dead, and looks how full every stream is.
 
 An event is a hint, never authority, but a service cannot even hint at what another one says. No user may delete a
 stream, and nobody but the operator may ask for a consumer: a consumer with a chosen delivery subject would publish in
@@ -42,12 +42,14 @@ PEOPLE: Final = (OPERATOR, ONCALL)
 """Users whose seeds never enter the cluster."""
 
 READS: Final = {
-    "env-controller": (SCM, EVENTS, STATE),
+    "env-controller": (SCM, EVENTS, STATE, DEAD),
     "builder": (STATE,),
     "dns-proxy": (STATE, LOCKS),
     "notifier": (STATE, LOCKS),
 }
 """The streams whose stored messages a service asks for."""
+WATCHES: Final = {"env-controller": (SCM, EVENTS, STATE, AUDIT, DEAD, LOCKS, DECISIONS)}
+"""The streams that a service asks how full they are, for everybody (watching.py); not what is in them."""
 LOCKED: Final = ("dns-proxy", "notifier")
 """The services whose replicas elect one by a lock on the bus, because they have no rights in the cluster."""
 RECORDED: Final = ("env-controller",)
@@ -94,6 +96,7 @@ def service_user(service: str) -> User:
     for stream in READS.get(service, ()):
         publish.append(f"$JS.API.DIRECT.GET.{stream}")
         publish.append(f"$JS.API.STREAM.INFO.{stream}")
+    publish += [f"$JS.API.STREAM.INFO.{stream}" for stream in WATCHES.get(service, ())]
     return User(service, tuple(dict.fromkeys(publish)), (f"{inbox_prefix(service)}.>",))
 
 

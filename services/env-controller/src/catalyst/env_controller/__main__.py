@@ -23,6 +23,7 @@ from catalyst.env_controller.replay import command
 from catalyst.events.bus import Bus, BusSettings
 from catalyst.events.topology import ENV_CONTROLLER_EVENTS, ENV_CONTROLLER_SCM
 from catalyst.events.users import inbox_prefix
+from catalyst.events.watching import Watch
 from catalyst.kube.client import Kube
 from catalyst.kube.lease import Elector
 from catalyst.kube.settings import KubeSettings
@@ -69,6 +70,7 @@ async def main(settings: Settings, life: Lifecycle, *, clock: Clock = utc_now, p
     controller = Controller(cluster, History(bus, clock), clock, record=record)
     controller.subscribe()
     handlers = Handlers(controller, cluster)
+    watch = Watch(bus)
 
     async def lead() -> None:
         async with asyncio.TaskGroup() as group:
@@ -82,6 +84,8 @@ async def main(settings: Settings, life: Lifecycle, *, clock: Clock = utc_now, p
     _measure(controller, elector)
     life.start("mirrors", cluster.run())
     life.start("decisions", decisions.run())
+    life.start("watch", watch.run())
+    life.start("state", _say_again(watch, controller))
     candidate = life.start("candidate", elector.run(lead))
     life.ready()
     await life.stopping.wait()
@@ -92,6 +96,13 @@ async def main(settings: Settings, life: Lifecycle, *, clock: Clock = utc_now, p
     await bus.drain()
     await life.cancel_tasks()
     await kube.aclose()
+
+
+async def _say_again(watch: Watch, controller: Controller) -> None:
+    while True:
+        await watch.state_is_new.wait()
+        watch.state_is_new.clear()
+        controller.say_all_again()
 
 
 def _crash(life: Lifecycle, reason: str) -> Callable[[], Awaitable[None]]:

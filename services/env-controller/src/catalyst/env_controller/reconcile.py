@@ -240,6 +240,14 @@ class Controller:
                 self._add(EnvironmentKey(metadata["namespace"], metadata["name"]), priority=BULK)
             await asyncio.sleep(seconds)
 
+    def say_all_again(self) -> None:
+        """STATE was lost: the resources still know all that was in it."""
+        self._history.forget()
+        if self.begun.is_set():
+            for environment in self._cluster.environments.store:
+                metadata = environment["metadata"]
+                self._add(EnvironmentKey(metadata["namespace"], metadata["name"]), priority=BULK)
+
     async def _catch_up(self) -> None:
         """What may have been left between two leaders: a `Gone` not said, a pull request whose older environment had
         to go first.

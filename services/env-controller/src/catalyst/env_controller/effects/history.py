@@ -59,6 +59,11 @@ class History:
         self._going: dict[Identity, Snapshot] = {}
         self._asked: dict[Identity, dict[str, tuple[str, int, int]]] = {}
 
+    def forget(self) -> None:
+        """The bus has lost what was said: all of it is news again. What ends is not forgotten: nobody else knows it."""
+        self._said.clear()
+        self._asked.clear()
+
     async def facts(self, subject: str) -> Facts:
         """All facts of one branch, or of one pull request with its commands. One that cannot be read was dead-lettered
         when it was delivered; here it is left out.
