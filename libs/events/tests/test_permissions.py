@@ -254,6 +254,11 @@ def test_the_users_in_full() -> None:
         "$JS.API.STREAM.INFO.EVENTS",
         "$JS.API.DIRECT.GET.STATE",
         "$JS.API.STREAM.INFO.STATE",
+        "$JS.API.DIRECT.GET.DEAD",
+        "$JS.API.STREAM.INFO.DEAD",
+        "$JS.API.STREAM.INFO.AUDIT",
+        "$JS.API.STREAM.INFO.LOCKS",
+        "$JS.API.STREAM.INFO.DECISIONS",
     )
     assert found["builder"].subscribe == ("_INBOX_builder.>",)
     assert found["builder"].publish == (
