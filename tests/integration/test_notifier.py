@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import httpx
+import nats as nats_client
 import pytest
 from doubles.github.state import Deployment, PullRequest
 from faulted import Rule
+from nats.aio.client import Client
 from snapshots import component, crashing, route, snapshot
 from telling import BOT, REPOSITORY, Telling, telling, until
 
+from catalyst.events.users import inbox_prefix
 from catalyst.local.nats import Nats
 from catalyst.model.environment import Phase
 from catalyst.model.snapshot import Snapshot
@@ -331,6 +335,57 @@ async def test_commands_are_answered_once(on: Telling) -> None:
     replies = [each for each in on.comments(pull) if "catalyst:answer" in each.body]
     assert len(replies) == 1
     assert "/catalyst approve" in replies[0].body
+
+
+async def test_a_consumer_made_anew_hands_out_what_was_answered_and_nothing_is_said_twice(on: Telling) -> None:
+    process = on.notifier()
+    pull = on.pull_request()
+    await on.say(at(pull, Phase.READY, 1))
+    await told(on, pull, "Environment ready")
+    await on.command(pull, "help")
+    await until(lambda: len(answers(on, pull)) == 1)
+    operator = await _operator(on)
+    try:
+        jetstream = operator.jetstream()
+        await jetstream.delete_consumer("SCM", "notifier")
+        await until(lambda: process.said("consumer cannot be read"))
+        await asyncio.to_thread(on.nats.apply_topology)
+        await until(lambda: process.said("consumer answers again"))
+        handed_out = 0
+        while not handed_out:  # the old command, once more
+            info = await jetstream.consumer_info("SCM", "notifier")
+            handed_out = (info.ack_floor.stream_seq if info.ack_floor else 0) or 0
+            await asyncio.sleep(0.1)
+    finally:
+        await operator.close()
+    assert len(answers(on, pull)) == 1
+    await on.command(pull, "help")
+    await until(lambda: len(answers(on, pull)) == 2)
+
+
+async def test_the_volume_of_the_bus_is_gone_and_the_comment_is_not_doubled(on: Telling) -> None:
+    process = on.notifier()
+    pull = on.pull_request()
+    await on.say(at(pull, Phase.BUILDING, 1))
+    await told(on, pull, "Environment building")
+    await asyncio.to_thread(on.nats.stop)
+    shutil.rmtree(on.nats.store)
+    await asyncio.to_thread(on.nats.start)
+    await until(lambda: process.said("consumer cannot be read"))
+    assert "building" in on.text(pull), "absence deletes nothing"
+    await asyncio.to_thread(on.nats.apply_topology)
+    await on.say(at(pull, Phase.READY, 2))
+    await told(on, pull, "Environment ready", within=30)
+    assert len(on.comments(pull)) == 1
+
+
+def answers(on: Telling, pull: PullRequest) -> list[str]:
+    return [each.body for each in on.comments(pull) if "catalyst:answer" in each.body]
+
+
+async def _operator(on: Telling) -> Client:
+    seed = str(on.nats.seed("operator"))
+    return await nats_client.connect(on.nats.url, nkeys_seed=seed, inbox_prefix=inbox_prefix("operator"))
 
 
 async def test_where_nothing_is_granted_nothing_is_written(on: Telling) -> None:

@@ -1,0 +1,245 @@
+"""The bus is sick: nearly full, full, its disk full, a consumer or the whole volume gone. Seen, said, survived.
+
+What a person types to mend it is taken from docs/runbooks, command by command.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+from guarantees import Scene, converges, is_ready, scene
+from processes import Faulted, process
+
+from catalyst.dns_proxy.mirror import Mirror
+from catalyst.events.bus import Bus, BusSettings
+from catalyst.events.errors import BusError, Unpublished
+from catalyst.events.event import Event
+from catalyst.events.examples import pull_request
+from catalyst.events.users import inbox_prefix
+from catalyst.local.installation import Installation
+from catalyst.local.nats import Nats
+from catalyst.local.supervisor import ROOT
+from catalyst.model.clock import utc_now
+
+RUNBOOKS = ROOT / "docs" / "runbooks"
+ALERTS = ROOT / "deploy" / "k8s" / "monitoring" / "alerts-bus.yaml"
+SEEN = 20.0
+"""Seconds until the bus was looked at, and said so."""
+
+
+def commands(runbook: str) -> list[str]:
+    """What its page says to type in a shell."""
+    found = re.findall(r"^ *```sh\n(.*?)^ *```", (RUNBOOKS / f"{runbook}.md").read_text(), re.MULTILINE | re.DOTALL)
+    return [line.strip() for block in found for line in block.splitlines() if line.strip()]
+
+
+def typed(command: str, nats: Nats, folder: Path) -> subprocess.CompletedProcess[str]:
+    """One command of a runbook, where the folder of keys is."""
+    keys = folder / "keys"
+    keys.mkdir(exist_ok=True)
+    if not (keys / "nkeys").exists():
+        (keys / "nkeys").symlink_to(nats.folder / "nkeys")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environ = {"PATH": path, "HOME": str(folder), "USER": "hubot", "CATALYST_NATS_URL": nats.url}
+    environ["CATALYST_NATS_SEED_FILE"] = "keys/nkeys/oncall.seed"
+    return subprocess.run(command, shell=True, cwd=folder, env=environ, capture_output=True, text=True, check=False)
+
+
+async def followed(runbook: str, nats: Nats, folder: Path) -> list[str]:
+    """All its commands, in order; what each printed. Only `catalyst status` may end with 1: it says what is unwell."""
+    said = []
+    for command in commands(runbook):
+        done = await asyncio.to_thread(typed, command, nats, folder)
+        assert done.returncode == 0 or (command == "catalyst status" and done.returncode == 1), (command, done)
+        said.append(done.stdout + done.stderr)
+    assert said
+    return said
+
+
+async def metrics(service: Faulted) -> str:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        return (await client.get(f"{service.ops}/metrics")).text
+
+
+async def readiness(service: Faulted) -> str:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        return (await client.get(f"{service.ops}/readyz")).text
+
+
+@asynccontextmanager
+async def living(installation: Installation, folder: Path) -> AsyncIterator[Scene]:
+    """A Project, and pr-1 in its namespace. Whatever a test does to the bus, the next one finds a whole one."""
+    ingest = process("webhook-ingest", installation, folder)
+    try:
+        async with scene(installation, ingest, process("env-controller", installation, folder)) as on:
+            on.stage.grant()
+            on.stage.project()
+            await on.until(lambda: on.stage.project_condition("Ready").get("status") == "True", "the Project is ready")
+            await on.sender.deliver(on.stage.pull_request(1))
+            await converges(on, {"pr-1": "a" * 40})
+            await on.quiet()
+            yield on
+    finally:
+        await asyncio.to_thread(installation.nats.apply_topology)
+
+
+@asynccontextmanager
+async def bus_of(nats: Nats, user: str, patience: float = 3.0) -> AsyncIterator[Bus]:
+    settings = BusSettings(nats.url, nats.seed(user), inbox_prefix(user), publish_patience=patience, drain_patience=1)
+    bus = await Bus.connect(settings, name=user, clock=utc_now)
+    try:
+        yield bus
+    finally:
+        await bus.drain()
+
+
+async def test_a_consumer_deleted_under_its_service(installation: Installation, tmp_path: Path) -> None:
+    async with living(installation, tmp_path) as on:
+        stage, nats = on.stage, installation.nats
+        mark, uid, dead = stage.installation.audit.marker(), stage.uid("pr-1"), await on.dead_letters()
+        await on.operator.bus._client.jetstream().delete_consumer("SCM", "env-controller")
+        await stage.until_async(lambda: _not_ready(on.controller), "env-controller notices", within=SEEN)
+        assert "SCM/env-controller" in await readiness(on.controller)
+        gone = 'catalyst_bus_unreadable_consumers{consumer="SCM/env-controller"}'
+        assert f"{gone} 1.0" in await metrics(on.controller)
+        await on.sender.deliver(stage.pull_request(2, sha="b" * 40))  # kept, though nobody reads it now
+
+        status, applied = await followed("ConsumerGone", nats, tmp_path)
+        assert "env-controller on SCM: consumer env-controller is not there" in status
+        assert "runbook ConsumerGone" in status.replace("\n", " ")
+        assert "create consumer SCM/env-controller" in applied
+        await converges(on, {"pr-1": "a" * 40, "pr-2": "b" * 40})
+        await stage.until_async(lambda: is_ready(on.controller), "it is ready again", within=SEEN)
+        assert f"{gone} 0.0" in await metrics(on.controller)
+        await on.quiet()
+        assert (stage.uid("pr-1"), await on.dead_letters()) == (uid, dead)
+        about_first = [write for write in stage.writes(mark) if "pr-1" in str(write) and write.status < 400]
+        assert about_first == [], "handed out once more, it has no second effect"
+
+
+async def test_the_volume_is_gone(installation: Installation, tmp_path: Path) -> None:
+    async with living(installation, tmp_path) as on, bus_of(installation.nats, "dns-proxy") as bus:
+        stage, nats = on.stage, installation.nats
+        mirror = Mirror(bus)
+        await mirror.refresh()
+        known = {snapshot.uid for snapshot in mirror.snapshots()}
+        uid, mark = stage.uid("pr-1"), stage.installation.audit.marker()
+        assert uid in known
+        await asyncio.to_thread(nats.stop)
+        shutil.rmtree(nats.store)
+        await asyncio.to_thread(nats.start)
+        await on.until(lambda: on.controller.said("BusVolumeGone"), "env-controller says so", within=SEEN)
+        with pytest.raises(BusError):
+            await mirror.refresh()
+        assert {snapshot.uid for snapshot in mirror.snapshots()} == known, "absence deletes nothing"
+
+        status, applied = await followed("BusVolumeGone", nats, tmp_path)
+        assert "stream STATE: it is not there" in status
+        assert "create stream STATE" in applied
+
+        async def rebuilt() -> bool:
+            return [snapshot["uid"] for snapshot in await stage.said("pr-1")] == [uid]
+
+        await stage.until_async(rebuilt, "STATE is rebuilt from the resources", within=SEEN)
+        assert [write for write in stage.writes(mark) if write.verb == "delete"] == []
+        await on.sender.deliver(stage.pull_request(1, action="synchronize", sha="b" * 40, before="a" * 40))
+        await converges(on, {"pr-1": "b" * 40})
+        assert stage.uid("pr-1") == uid
+
+        async def seen() -> bool:
+            await mirror.refresh()
+            return any(one.uid == uid and one.commit == "b" * 40 for one in mirror.snapshots())
+
+        await stage.until_async(seen, "a reader of the former STATE reads the new one", within=SEEN)
+
+
+async def test_a_stream_nearly_full_and_full(installation: Installation, tmp_path: Path) -> None:
+    async with living(installation, tmp_path) as on:
+        stage, nats = on.stage, installation.nats
+        jetstream = on.operator.bus._client.jetstream()
+        info = await jetstream.stream_info("SCM")
+        before = info.config.max_bytes
+        try:
+            await jetstream.update_stream(info.config.evolve(max_bytes=int(info.state.bytes / 0.8) + 1))
+            await on.until(lambda: on.controller.said("BusNearlyFull"), "nearly full is said", within=SEEN)
+            await asyncio.sleep(11)  # two more looks: it is said once
+            assert on.controller.part.log.read_text().count("BusNearlyFull") == 1
+            assert 'catalyst_bus_stream_fill{stream="SCM"} 0.8' in await metrics(on.controller)
+
+            await jetstream.update_stream(info.config.evolve(max_bytes=info.state.bytes + 1))
+            payload = stage.pull_request(2, sha="b" * 40)
+            refused = await stage.deliver(payload, delivery="while-full")
+            assert (refused.status_code, "maximum bytes exceeded" in refused.text) == (503, True), refused.text
+            assert 'catalyst_bus_unpublished_total{why="full"} 1.0' in await metrics(on.ingest)
+
+            status, applied = await followed("BusFull", nats, tmp_path)
+            assert "stream SCM: 100% of its bytes are taken" in status.replace("\n", " ")
+            assert f"update stream SCM (max_bytes: {info.state.bytes + 1} → {before})" in applied
+        finally:
+            await jetstream.update_stream(info.config)
+        again = await stage.deliver(payload, delivery="while-full")
+        assert again.status_code == 202
+        await converges(on, {"pr-1": "a" * 40, "pr-2": "b" * 40})
+        await on.until(lambda: on.controller.said("bus is well again"), "and that it is over", within=SEEN)
+
+
+@contextmanager
+def small_disk(at: Path, mebibytes: int) -> Iterator[None]:
+    at.mkdir(parents=True)
+    size = f"size={mebibytes}m"
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", at], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", at], check=True)
+
+
+async def test_the_disk_is_full(tmp_path: Path) -> None:
+    nats = Nats(tmp_path / "nats")
+    with small_disk(nats.store, 24), nats:
+        await asyncio.to_thread(nats.apply_topology)
+        stored: list[Event] = []
+        payload = b'{"a":"' + b"x" * 400_000 + b'"}'
+        async with bus_of(nats, "webhook-ingest") as bus:
+            with pytest.raises(Unpublished) as refused:
+                for number in range(200):
+                    event = pull_request(delivery=f"disk-{number}", payload=payload)
+                    await bus.publish(event)
+                    stored.append(event)
+            assert len(stored) > 10
+            assert refused.value.reason
+            subprocess.run(["mount", "-o", "remount,size=256m", nats.store], check=True)
+            await asyncio.to_thread(nats.restart)
+            again = pull_request(delivery=f"disk-{len(stored)}", payload=payload)
+            await bus.publish(again)
+            known = [await bus.publish(event) for event in stored]
+            assert all(one.duplicate for one in known), "what was acknowledged is there"
+        (status,) = await followed("BusDiskFull", nats, tmp_path)
+        assert "SCM" in status
+
+
+async def test_each_alert_has_its_page_and_its_metrics(installation: Installation, tmp_path: Path) -> None:
+    rules = yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]
+    named = {name for rule in rules for name in re.findall(r"catalyst_[a-z_]+", rule["expr"])}
+    assert {rule["annotations"]["runbook"] for rule in rules} == {
+        f"docs/runbooks/{rule['alert']}.md" for rule in rules if (RUNBOOKS / f"{rule['alert']}.md").exists()
+    }
+    source = "".join(path.read_text() for path in (ROOT / "libs" / "events" / "src").rglob("*.py"))
+    assert all(name.removesuffix("_total") in source for name in named)
+
+
+async def _not_ready(service: Faulted) -> bool:
+    return not await is_ready(service)
