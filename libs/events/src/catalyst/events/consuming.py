@@ -28,7 +28,6 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
-
 from opentelemetry import metrics
 
 from catalyst.events import reading, tracing
