@@ -19,7 +19,8 @@ from typing import Any, Final, Protocol
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 
-from catalyst.events.dead import Dead, dead
+from catalyst.events.catalogue import DeadSettled
+from catalyst.events.dead import Dead, joined, lean, read
 from catalyst.events.errors import BusError
 from catalyst.events.stored import Stored
 from catalyst.events.topology import DEAD, DECISIONS, STATE, streams
@@ -28,10 +29,14 @@ logger = logging.getLogger(__name__)
 
 NEARLY_FULL: Final = 0.70
 """Of a stream's bytes: from here on somebody should look. Full, it refuses what is new."""
+WELL_AGAIN: Final = 0.65
+"""Of a stream's bytes: below it, what was nearly full is well again. Lower, so that nothing is said at each message."""
 MAY_BE_FULL: Final = (DECISIONS,)
 """Records that are no truth: their oldest go as a matter of course."""
 EVERY: Final = 5.0
 """Seconds between two looks."""
+GONE: Final = "the stream is not there: apply the topology (runbook BusVolumeGone)"
+TAKEN: Final = f"more than {NEARLY_FULL:.0%} of its bytes are taken (runbook BusNearlyFull)"
 
 
 class Streams(Protocol):
@@ -52,54 +57,71 @@ class Watch:
         self._fill: dict[str, float] = {}
         self._there: dict[str, bool] = {}
         self._ill: dict[str, str] = {}
-        self._entries: list[Stored] = []
         self._born: dict[str, str] = {}
+        self._dead: dict[int, Dead | DeadSettled] = {}
+        """By their sequence in DEAD, without the messages: DEAD may hold more than fits into memory."""
+        self._letters: Counter[tuple[str, str]] = Counter()
         self.state_is_new = asyncio.Event()
 
     async def run(self, every: float = EVERY) -> None:
         self._measure()
         while True:
-            try:
-                await self.look()
-            except BusError as error:
-                # Whoever publishes says louder that the bus is away.
-                logger.debug("bus not looked at", extra={"reason": error.reason})
+            await self.look()
             await asyncio.sleep(every)
 
     async def look(self) -> None:
-        """One look at every stream. Raises `Unread`."""
+        """One look at every stream. Of one that does not answer nothing is known: an old figure would look like a
+        good one.
+        """
         for config in streams():
             name = config.name or ""
-            info = await self._bus.stream_info(name)
-            self._there[name] = info is not None
-            if info is None:
+            try:
+                info = await self._bus.stream_info(name)
+                if info is not None:
+                    await self._lives(name, info)
+            except BusError as error:
+                # Whoever publishes says louder that the bus is away.
+                logger.debug("stream not looked at", extra={"stream": name, "reason": error.reason})
+                self._there.pop(name, None)
                 self._fill.pop(name, None)
-            else:
-                limit = info["config"].get("max_bytes", -1)
-                self._fill[name] = info["state"]["bytes"] / limit if limit > 0 else 0.0
-                await self._lives(name, info)
+                continue
+            self._note(name, info)
             self._tell(name)
 
     def letters(self) -> Counter[tuple[str, str]]:
         """How many nobody has dealt with, by service and reason."""
-        return counted(dead(self._entries))
+        return self._letters
 
     async def _lives(self, name: str, info: dict[str, Any]) -> None:
-        before = self._born.get(name)
-        self._born[name] = born = str(info["created"])
-        if before is not None and before != born:
-            logger.error("stream was lost and made anew", extra={"stream": name, "created": born})
+        before, born = self._born.get(name), str(info["created"])
+        self._born[name] = born
+        if before not in (None, born):
+            logger.error("stream was lost and made anew", extra={"stream": name, "since": born})
             if name == STATE:
                 self.state_is_new.set()
             if name == DEAD:
-                self._entries.clear()
+                self._dead.clear()
         if name == DEAD:
-            start = self._entries[-1].sequence + 1 if self._entries else 1
-            # An advisory or letter says enough by its first lines; what it is about stays in its own stream.
-            if info["state"]["last_seq"] >= start:
-                self._entries += [stored async for stored in self._bus.messages(DEAD, ">", start=start)]
-            first = info["state"]["first_seq"]
-            self._entries = [entry for entry in self._entries if entry.sequence >= first]
+            await self._count(info["state"]["first_seq"], info["state"]["last_seq"])
+
+    async def _count(self, first: int, last: int) -> None:
+        old = [sequence for sequence in self._dead if sequence < first]
+        start = max(self._dead, default=0) + 1
+        if not old and start > last:
+            return
+        for sequence in old:
+            del self._dead[sequence]
+        async for stored in self._bus.messages(DEAD, ">", start=start):
+            self._dead[stored.sequence] = lean(read(stored))
+        self._letters = counted(joined(self._dead.values()))
+
+    def _note(self, name: str, info: dict[str, Any] | None) -> None:
+        self._there[name] = info is not None
+        if info is None:
+            self._fill.pop(name, None)
+            return
+        limit = info["config"].get("max_bytes", -1)
+        self._fill[name] = info["state"]["bytes"] / limit if limit > 0 else 0.0
 
     def _tell(self, name: str) -> None:
         ill, before = self._illness(name), self._ill.get(name, "")
@@ -113,10 +135,9 @@ class Watch:
 
     def _illness(self, name: str) -> str:
         if not self._there[name]:
-            return "the stream is not there: apply the topology (runbook BusVolumeGone)"
-        if name not in MAY_BE_FULL and self._fill[name] >= NEARLY_FULL:
-            return f"more than {NEARLY_FULL:.0%} of its bytes are taken (runbook BusNearlyFull)"
-        return ""
+            return GONE
+        bound = WELL_AGAIN if self._ill.get(name) == TAKEN else NEARLY_FULL
+        return TAKEN if name not in MAY_BE_FULL and self._fill[name] >= bound else ""
 
     def _measure(self) -> None:
         meter = metrics.get_meter("catalyst.events")
@@ -131,12 +152,12 @@ class Watch:
         def letters(_: CallbackOptions) -> Iterable[Observation]:
             return [
                 Observation(count, {"service": service, "reason": reason})
-                for (service, reason), count in self.letters().items()
+                for (service, reason), count in self._letters.copy().items()
             ]
 
-        meter.create_observable_gauge("catalyst_bus_stream_fill", [fill])
-        meter.create_observable_gauge("catalyst_bus_stream_there", [there])
-        meter.create_observable_gauge("catalyst_dead_letters", [letters])
+        meter.create_observable_gauge("catalyst_bus_stream_fill", [fill], description="share of the bytes it may take")
+        meter.create_observable_gauge("catalyst_bus_stream_there", [there], description="0: it does not exist")
+        meter.create_observable_gauge("catalyst_dead_letters", [letters], description="nobody has dealt with them yet")
 
 
 def counted(found: Sequence[Dead]) -> Counter[tuple[str, str]]:
