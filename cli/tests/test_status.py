@@ -100,7 +100,9 @@ async def test_a_stream_that_fills_up_is_named_before_it_is_full(desk: Desk) -> 
         found = await status(await desk.oncall(), utc_now())
         (problem,) = [each for each in found.problems if each.startswith("stream")]
         assert problem.startswith("stream SCM: 8")
-        assert problem.endswith("of its bytes are taken; full, it refuses what is new; give it more (runbook BusNearlyFull)")
+        assert problem.endswith(
+            "of its bytes are taken; full, it refuses what is new; give it more (runbook BusNearlyFull)"
+        )
 
 
 def infos(**changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,6 +156,10 @@ def test_each_kind_of_illness_has_its_sentence() -> None:
     assert "all 64 messages" in problems(of_consumers=consumers(num_ack_pending=64))[0]
     late = {**LOCKS, "notifier": Lock("notifier-1", NOW - timedelta(seconds=60))}
     assert problems(locks=late) == ("notifier: nobody leads; notifier-1 was last heard of 60 s ago",)
+    none = {service: Lock(f"{service}-1", NOW - timedelta(seconds=60)) for service in LOCKED}
+    full_disk = "no lock was beaten for 60 s, though services read: is the disk full? (runbook BusDiskFull)"
+    assert problems(locks=none)[2:] == (full_disk,)
+    assert full_disk not in problems(locks=none, of_consumers=consumers(num_waiting=0))  # no service reaches the bus
 
 
 def test_just_below_a_threshold_nothing_is_said() -> None:

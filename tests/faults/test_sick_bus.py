@@ -11,11 +11,12 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import httpx
+import nats as nats_client
 import pytest
 import yaml
 from guarantees import Scene, converges, is_ready, scene
@@ -72,17 +73,23 @@ async def metrics(service: Faulted) -> str:
         return (await client.get(f"{service.ops}/metrics")).text
 
 
+async def figure(service: Faulted, series: str) -> float:
+    """The value of one line of its /metrics."""
+    (line,) = [line for line in (await metrics(service)).splitlines() if line.startswith(f"{series} ")]
+    return float(line.rpartition(" ")[2])
+
+
 async def readiness(service: Faulted) -> str:
     async with httpx.AsyncClient(trust_env=False) as client:
         return (await client.get(f"{service.ops}/readyz")).text
 
 
 @asynccontextmanager
-async def living(installation: Installation, folder: Path) -> AsyncIterator[Scene]:
+async def living(installation: Installation, folder: Path, plant: str = "") -> AsyncIterator[Scene]:
     """A Project, and pr-1 in its namespace. Whatever a test does to the bus, the next one finds a whole one."""
     ingest = process("webhook-ingest", installation, folder)
     try:
-        async with scene(installation, ingest, process("env-controller", installation, folder)) as on:
+        async with scene(installation, ingest, process("env-controller", installation, folder, plant=plant)) as on:
             on.stage.grant()
             on.stage.project()
             await on.until(lambda: on.stage.project_condition("Ready").get("status") == "True", "the Project is ready")
@@ -104,8 +111,9 @@ async def bus_of(nats: Nats, user: str, patience: float = 3.0) -> AsyncIterator[
         await bus.drain()
 
 
-async def test_a_consumer_deleted_under_its_service(installation: Installation, tmp_path: Path) -> None:
-    async with living(installation, tmp_path) as on:
+async def a_consumer_is_deleted(installation: Installation, tmp_path: Path, plant: str) -> None:
+    """What comes for it meanwhile is kept; made again, all of the stream is handed out once more, without effect."""
+    async with living(installation, tmp_path, plant) as on:
         stage, nats = on.stage, installation.nats
         mark, uid, dead = stage.installation.audit.marker(), stage.uid("pr-1"), await on.dead_letters()
         await on.operator.bus._client.jetstream().delete_consumer("SCM", "env-controller")
@@ -121,15 +129,16 @@ async def test_a_consumer_deleted_under_its_service(installation: Installation, 
         assert "create consumer SCM/env-controller" in applied
         await converges(on, {"pr-1": "a" * 40, "pr-2": "b" * 40})
         await stage.until_async(lambda: is_ready(on.controller), "it is ready again", within=SEEN)
-        assert f"{gone} 0.0" in await metrics(on.controller)
+        assert f"{gone} 0.0" in await metrics(on.controller), "it is still counted as unreadable"
         await on.quiet()
         assert (stage.uid("pr-1"), await on.dead_letters()) == (uid, dead)
         about_first = [write for write in stage.writes(mark) if "pr-1" in str(write) and write.status < 400]
         assert about_first == [], "handed out once more, it has no second effect"
 
 
-async def test_the_volume_is_gone(installation: Installation, tmp_path: Path) -> None:
-    async with living(installation, tmp_path) as on, bus_of(installation.nats, "dns-proxy") as bus:
+async def the_volume_is_gone(installation: Installation, tmp_path: Path, plant: str) -> None:
+    """STATE is rebuilt from the resources, nothing is deleted, and readers of the old STATE go on in the new one."""
+    async with living(installation, tmp_path, plant) as on, bus_of(installation.nats, "dns-proxy") as bus:
         stage, nats = on.stage, installation.nats
         mirror = Mirror(bus)
         await mirror.refresh()
@@ -164,8 +173,9 @@ async def test_the_volume_is_gone(installation: Installation, tmp_path: Path) ->
         await stage.until_async(seen, "a reader of the former STATE reads the new one", within=SEEN)
 
 
-async def test_a_stream_nearly_full_and_full(installation: Installation, tmp_path: Path) -> None:
-    async with living(installation, tmp_path) as on:
+async def a_stream_is_full(installation: Installation, tmp_path: Path, plant: str) -> None:
+    """Said once when it is nearly full and once when that is over; full, what is new is refused and nothing is lost."""
+    async with living(installation, tmp_path, plant) as on:
         stage, nats = on.stage, installation.nats
         jetstream = on.operator.bus._client.jetstream()
         info = await jetstream.stream_info("SCM")
@@ -174,8 +184,9 @@ async def test_a_stream_nearly_full_and_full(installation: Installation, tmp_pat
             await jetstream.update_stream(info.config.evolve(max_bytes=int(info.state.bytes / 0.8) + 1))
             await on.until(lambda: on.controller.said("BusNearlyFull"), "nearly full is said", within=SEEN)
             await asyncio.sleep(11)  # two more looks: it is said once
-            assert on.controller.part.log.read_text().count("BusNearlyFull") == 1
-            assert 'catalyst_bus_stream_fill{stream="SCM"} 0.8' in await metrics(on.controller)
+            assert on.controller.part.log.read_text().count("BusNearlyFull") == 1, "it is said again and again"
+            fill = await figure(on.controller, 'catalyst_bus_stream_fill{stream="SCM"}')
+            assert fill == pytest.approx(0.8, abs=0.05)  # the bytes were counted a moment before
 
             await jetstream.update_stream(info.config.evolve(max_bytes=info.state.bytes + 1))
             payload = stage.pull_request(2, sha="b" * 40)
@@ -214,31 +225,85 @@ async def test_the_disk_is_full(tmp_path: Path) -> None:
         stored: list[Event] = []
         payload = b'{"a":"' + b"x" * 400_000 + b'"}'
         async with bus_of(nats, "webhook-ingest") as bus:
-            with pytest.raises(Unpublished) as refused:
-                for number in range(200):
-                    event = pull_request(delivery=f"disk-{number}", payload=payload)
-                    await bus.publish(event)
-                    stored.append(event)
-            assert len(stored) > 10
-            assert refused.value.reason
-            subprocess.run(["mount", "-o", "remount,size=256m", nats.store], check=True)
+
+            async def one_more() -> None:
+                event = pull_request(delivery=f"disk-{len(stored)}", payload=payload)
+                await bus.publish(event)
+                stored.append(event)
+
+            async def on_and_on() -> None:
+                while len(stored) < 200:
+                    await one_more()
+
+            with pytest.raises(Unpublished, match="not acknowledged within"):
+                await on_and_on()
+            assert 10 < len(stored) < 64, "as many as there is room for"
+            roomy = ["mount", "-o", "remount,size=256m", str(nats.store)]
+            await asyncio.to_thread(subprocess.run, roomy, check=True)
+            with pytest.raises(Unpublished):
+                await one_more()  # room alone is not enough, as the runbook says
+            known = len(stored)
             await asyncio.to_thread(nats.restart)
-            again = pull_request(delivery=f"disk-{len(stored)}", payload=payload)
-            await bus.publish(again)
-            known = [await bus.publish(event) for event in stored]
-            assert all(one.duplicate for one in known), "what was acknowledged is there"
+            await one_more()
+            assert len(stored) == known + 1
+            assert all([(await bus.publish(event)).duplicate for event in stored]), "what was acknowledged is there"
         (status,) = await followed("BusDiskFull", nats, tmp_path)
         assert "SCM" in status
 
 
+SICK: dict[str, tuple[Callable[[Installation, Path, str], Awaitable[None]], str, str]] = {
+    "a consumer is deleted": (a_consumer_is_deleted, "unreadable-for-ever", "it is still counted as unreadable"),
+    "the volume is gone": (the_volume_is_gone, "state-not-said-again", "STATE is rebuilt from the resources"),
+    "a stream is full": (a_stream_is_full, "said-at-each-look", "it is said again and again"),
+}
+
+
+@pytest.mark.parametrize("illness", SICK)
+async def test_survived(illness: str, installation: Installation, tmp_path: Path) -> None:
+    check, _, _ = SICK[illness]
+    await check(installation, tmp_path, "")
+
+
+@pytest.mark.full(sample=1)
+@pytest.mark.parametrize("illness", SICK)
+async def test_turns_red(illness: str, installation: Installation, tmp_path: Path) -> None:
+    check, bug, complaint = SICK[illness]
+    with pytest.raises((AssertionError, pytest.fail.Exception), match=complaint):
+        await check(installation, tmp_path, bug)
+
+
 async def test_each_alert_has_its_page_and_its_metrics(installation: Installation, tmp_path: Path) -> None:
+    """Every kind of illness at once, so that each metric that an alert names has something to say at /metrics."""
     rules = yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]
-    named = {name for rule in rules for name in re.findall(r"catalyst_[a-z_]+", rule["expr"])}
-    assert {rule["annotations"]["runbook"] for rule in rules} == {
-        f"docs/runbooks/{rule['alert']}.md" for rule in rules if (RUNBOOKS / f"{rule['alert']}.md").exists()
+    wanted = {name for rule in rules for name in re.findall(r"catalyst_[a-z_]+", rule["expr"])}
+    assert {rule["alert"]: rule["annotations"]["runbook"] for rule in rules} == {
+        rule["alert"]: f"docs/runbooks/{rule['alert']}.md" for rule in rules
     }
-    source = "".join(path.read_text() for path in (ROOT / "libs" / "events" / "src").rglob("*.py"))
-    assert all(name.removesuffix("_total") in source for name in named)
+    async with living(installation, tmp_path) as on:
+        jetstream = on.operator.bus._client.jetstream()
+        client = await nats_client.connect(
+            installation.nats.url,
+            nkeys_seed=str(installation.nats.seed("env-controller")),
+            inbox_prefix=inbox_prefix("env-controller"),
+        )
+        await client.jetstream().publish("dead.env-controller", b"nobody can read this")
+        await client.close()
+        info = await jetstream.stream_info("SCM")
+        await jetstream.update_stream(info.config.evolve(max_bytes=info.state.bytes + 1))
+        await jetstream.delete_consumer("EVENTS", "env-controller")
+        try:
+            assert (await on.stage.deliver(on.stage.pull_request(2), delivery="refused")).status_code == 503
+
+            async def seen() -> bool:
+                texts = [await metrics(service) for service in on.services]
+                found = {line.partition("{")[0] for text in texts for line in text.splitlines() if "{" in line}
+                return not wanted - found
+
+            await on.stage.until_async(seen, f"all of {sorted(wanted)} are told", within=SEEN)
+            unread = await figure(on.controller, 'catalyst_dead_letters{reason="unreadable",service="unknown"}')
+            assert unread == 1
+        finally:
+            await jetstream.update_stream(info.config)
 
 
 async def _not_ready(service: Faulted) -> bool:

@@ -338,7 +338,17 @@ async def test_commands_are_answered_once(on: Telling) -> None:
 
 
 async def test_a_consumer_made_anew_hands_out_what_was_answered_and_nothing_is_said_twice(on: Telling) -> None:
-    process = on.notifier()
+    await handed_out_again(on, "")
+
+
+@pytest.mark.full(sample=1)
+async def test_an_answer_without_a_look_is_said_twice(on: Telling) -> None:
+    with pytest.raises(AssertionError, match="answered twice"):
+        await handed_out_again(on, "answered-without-a-look")
+
+
+async def handed_out_again(on: Telling, plant: str) -> None:
+    process = on.notifier(plant=plant)
     pull = on.pull_request()
     await on.say(at(pull, Phase.READY, 1))
     await told(on, pull, "Environment ready")
@@ -358,7 +368,7 @@ async def test_a_consumer_made_anew_hands_out_what_was_answered_and_nothing_is_s
             await asyncio.sleep(0.1)
     finally:
         await operator.close()
-    assert len(answers(on, pull)) == 1
+    assert len(answers(on, pull)) == 1, "answered twice"
     await on.command(pull, "help")
     await until(lambda: len(answers(on, pull)) == 2)
 
@@ -371,7 +381,7 @@ async def test_the_volume_of_the_bus_is_gone_and_the_comment_is_not_doubled(on: 
     await asyncio.to_thread(on.nats.stop)
     shutil.rmtree(on.nats.store)
     await asyncio.to_thread(on.nats.start)
-    await until(lambda: process.said("consumer cannot be read"))
+    await until(lambda: process.said("lock not read"))  # who does not lead reads no consumer
     assert "building" in on.text(pull), "absence deletes nothing"
     await asyncio.to_thread(on.nats.apply_topology)
     await on.say(at(pull, Phase.READY, 2))

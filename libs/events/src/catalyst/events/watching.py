@@ -129,7 +129,9 @@ class Watch:
             return
         self._ill[name] = ill
         if ill:
-            logger.error("bus is sick", extra={"stream": name, "reason": ill, "fill": round(self._fill.get(name, 0), 3)})
+            logger.error(
+                "bus is sick", extra={"stream": name, "reason": ill, "fill": round(self._fill.get(name, 0), 3)}
+            )
         else:
             logger.info("bus is well again", extra={"stream": name})
 
