@@ -17,11 +17,14 @@ from catalyst.events.catalogue import DeadSettled
 from catalyst.events.dead import Dead, lean, read
 from catalyst.events.errors import Unread
 from catalyst.events.event import dead_settled
-from catalyst.events.examples import NOW, pull_request
+from catalyst.events.examples import NOW, changed, pull_request
 from catalyst.events.reading import messages
-from catalyst.events.topology import DEAD, ENV_CONTROLLER_SCM, SCM, STATE, streams
+from catalyst.events.stored import Stored
+from catalyst.events.topology import DEAD, ENV_CONTROLLER_SCM, SCM, STATE, Budget, streams
 from catalyst.events.watching import Watch
 
+MIB = 1024 * 1024
+SMALL = Budget(scm=64 * MIB, events=64 * MIB, state=64 * MIB, audit=64 * MIB, dead=64 * MIB)
 PULL = "$JS.API.CONSUMER.MSG.NEXT.SCM.env-controller"
 
 
@@ -77,11 +80,15 @@ async def test_one_stream_that_does_not_answer_hides_no_other(bus_of: Any) -> No
 
 
 async def test_a_state_made_anew_is_noticed_and_counts_on(
-    watch: Watch, server: Any, operator: Client, caplog: pytest.LogCaptureFixture
+    watch: Watch, bus_of: Any, server: Any, operator: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     jetstream = operator.jetstream()
     await watch.look()
-    before = (await jetstream.stream_info(STATE)).state.last_seq
+    controller: Bus = await bus_of("env-controller")
+    await controller.publish(changed(1))
+    before = 0
+    while not before:
+        before = (await jetstream.stream_info(STATE)).state.last_seq
     server.stop()
     shutil.rmtree(server.folder / "store")
     server.start()
@@ -93,12 +100,21 @@ async def test_a_state_made_anew_is_noticed_and_counts_on(
     assert not any(watch._there.values())
     assert not watch._fill
     assert not watch.state_is_new.is_set(), "there is none yet to say it to"
-    await apply(jetstream)
+    await apply(jetstream, budget=SMALL)
     await watch.look()
     assert watch.state_is_new.is_set()
     assert "stream was lost and made anew" in [record.message for record in caplog.records]
-    after = (await jetstream.stream_info(STATE)).state.last_seq
-    assert after > before, "readers who ask for what came after the last they saw would see nothing"
+    await controller.publish(changed(1))
+    assert await _since(controller, before + 1), "readers who ask for what came after the last they saw see nothing"
+
+
+async def _since(bus: Bus, start: int) -> list[Stored]:
+    """What a reader of STATE is given that has seen everything before `start`; it comes there from EVENTS."""
+    for _ in range(60):
+        if found := [stored async for stored in bus.states(start=start)]:
+            return found
+        await asyncio.sleep(0.05)
+    return []
 
 
 async def test_the_servers_advisories_are_counted_until_somebody_deals_with_them(

@@ -3,14 +3,16 @@
 | User | Publishes | Consumes | Reads directly |
 |---|---|---|---|
 | webhook-ingest | `scm.>`, own `dead.` | SCM, only comments | – |
-| env-controller | `environment.changed`, `build.requested`, `audit.>`, own `dead.`¹| SCM, EVENTS | SCM, EVENTS, STATE, DEAD² |
+| env-controller | `environment.changed`, `build.requested`, `audit.>`, own `dead.`¹| SCM, EVENTS | SCM, EVENTS, STATE, DEAD |
 | builder | `build.finished`, `build.cleaned`, own `dead.` | EVENTS | STATE |
 | dns-proxy | `route.changed`, `lock.dns-proxy`, own `dead.` | EVENTS | STATE, LOCKS |
 | notifier | `lock.notifier`, own `dead.` | SCM (commands), EVENTS | STATE, LOCKS |
 | operator | nothing but requests to the server | – | everything; applies the topology |
 | oncall | again what some consumer reads, `dead.oncall` | – | all events; asks for no consumer |
 
-¹ and `decision.>`, the records of what it decided, which are no events. ² It counts the dead, and looks how full every stream is.
+¹ and `decision.>`, the records of what it decided, which are no events.
+
+env-controller reads DEAD to count the dead, and asks how full every stream is.
 
 An event is a hint, never authority, but a service cannot even hint at what another one says. No user may delete a
 stream, and nobody but the operator may ask for a consumer: a consumer with a chosen delivery subject would publish in
