@@ -3,16 +3,15 @@
 | User | Publishes | Consumes | Reads directly |
 |---|---|---|---|
 | webhook-ingest | `scm.>`, own `dead.` | SCM, only comments | – |
-| env-controller | `environment.changed`, `build.requested`, `audit.>`, own `dead.`¹| SCM, EVENTS | SCM, EVENTS, STATE, DEAD |
+| env-controller | `environment.changed`, `build.requested`, `audit.>`, own `dead.`¹| SCM, EVENTS | the same², STATE |
 | builder | `build.finished`, `build.cleaned`, own `dead.` | EVENTS | STATE |
 | dns-proxy | `route.changed`, `lock.dns-proxy`, own `dead.` | EVENTS | STATE, LOCKS |
 | notifier | `lock.notifier`, own `dead.` | SCM (commands), EVENTS | STATE, LOCKS |
 | operator | nothing but requests to the server | – | everything; applies the topology |
 | oncall | again what some consumer reads, `dead.oncall` | – | all events; asks for no consumer |
 
-¹ and `decision.>`, the records of what it decided, which are no events.
-
-env-controller reads DEAD to count the dead, and asks how full every stream is.
+¹ and `decision.>`, the records of what it decided, which are no events. ² And DEAD, to count the dead; of every
+stream it asks how full it is.
 
 An event is a hint, never authority, but a service cannot even hint at what another one says. No user may delete a
 stream, and nobody but the operator may ask for a consumer: a consumer with a chosen delivery subject would publish in
@@ -35,7 +34,18 @@ from catalyst.events.catalogue import (
     ScmData,
 )
 from catalyst.events.subjects import dead_subject, lock_subject
-from catalyst.events.topology import AUDIT, DEAD, DECISIONS, EVENTS, LOCKS, SCM, SERVICES, STATE, consumers
+from catalyst.events.topology import (
+    AUDIT,
+    DEAD,
+    DECISIONS,
+    EVENTS,
+    LOCKS,
+    SCM,
+    SERVICES,
+    STATE,
+    consumers,
+    streams,
+)
 
 OPERATOR: Final = "operator"
 ONCALL: Final = "oncall"
@@ -50,7 +60,7 @@ READS: Final = {
     "notifier": (STATE, LOCKS),
 }
 """The streams whose stored messages a service asks for."""
-WATCHES: Final = {"env-controller": (SCM, EVENTS, STATE, AUDIT, DEAD, LOCKS, DECISIONS)}
+WATCHES: Final = {"env-controller": tuple(str(config.name) for config in streams())}
 """The streams that a service asks how full they are, for everybody (watching.py); not what is in them."""
 LOCKED: Final = ("dns-proxy", "notifier")
 """The services whose replicas elect one by a lock on the bus, because they have no rights in the cluster."""
