@@ -53,7 +53,7 @@ def typed(command: str, nats: Nats, folder: Path) -> subprocess.CompletedProcess
         (keys / "nkeys").symlink_to(nats.folder / "nkeys")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environ = {"PATH": path, "HOME": str(folder), "USER": "hubot", "CATALYST_NATS_URL": nats.url}
-    environ["CATALYST_NATS_SEED_FILE"] = "keys/nkeys/oncall.seed"
+    environ |= {"CATALYST_NATS_SEED_FILE": "keys/nkeys/oncall.seed", "MONITOR": f"http://127.0.0.1:{nats.ports[1]}"}
     return subprocess.run(command, shell=True, cwd=folder, env=environ, capture_output=True, text=True, check=False)
 
 
@@ -238,6 +238,7 @@ async def test_the_disk_is_full(tmp_path: Path) -> None:
             with pytest.raises(Unpublished, match="not acknowledged within"):
                 await on_and_on()
             assert 10 < len(stored) < 64, "as many as there is room for"
+            assert "no space left on device" in (await followed("BusDiskFull", nats, tmp_path))[0]
             roomy = ["mount", "-o", "remount,size=256m", str(nats.store)]
             await asyncio.to_thread(subprocess.run, roomy, check=True)
             with pytest.raises(Unpublished):
@@ -247,8 +248,9 @@ async def test_the_disk_is_full(tmp_path: Path) -> None:
             await one_more()
             assert len(stored) == known + 1
             assert all([(await bus.publish(event)).duplicate for event in stored]), "what was acknowledged is there"
-        (status,) = await followed("BusDiskFull", nats, tmp_path)
-        assert "SCM" in status
+        health, status = await followed("BusDiskFull", nats, tmp_path)
+        assert health == '{"status":"ok"}'
+        assert re.search(rf"SCM +{len(stored)} ", status), status
 
 
 SICK: dict[str, tuple[Callable[[Installation, Path, str], Awaitable[None]], str, str]] = {

@@ -104,7 +104,6 @@ def health(
             *(f"stream {each.name}: {each.problem}" for each in of_streams if each.problem),
             *(f"{each.service} on {each.stream}: {each.problem}" for each in of_consumers if each.problem),
             *(f"{each.service}: {each.problem}" for each in leaders if each.problem),
-            *_stores_nothing(of_consumers, locks, now),
             *(
                 f"{service}: {count} message{'s' if count > 1 else ''} that nobody could handle; `catalyst dead list` "
                 "(runbook DeadLetters)"
@@ -166,21 +165,6 @@ def _consumer(wanted: Consumer, infos: Sequence[Mapping[str, Any]]) -> ConsumerH
     return ConsumerHealth(
         wanted.service, wanted.stream, lag, unanswered, info.get("num_redelivered", 0), pulls, problem
     )
-
-
-def _stores_nothing(
-    of_consumers: Sequence[ConsumerHealth], locks: Mapping[str, Lock | None], now: datetime
-) -> Sequence[str]:
-    """A full disk is not told by the server: it answers whoever reads, and keeps nothing. Then no lock is beaten any
-    more, though services do reach the bus.
-    """
-    beats = [lock.at for lock in locks.values() if lock is not None and lock.holder]
-    if not beats or not any(each.pulls for each in of_consumers):
-        return ()
-    quiet = (now - max(beats)).total_seconds()
-    if quiet <= STALE:
-        return ()
-    return (f"no lock was beaten for {quiet:.0f} s, though services read: is the disk full? (runbook BusDiskFull)",)
 
 
 def _leader(service: str, lock: Lock | None, now: datetime) -> Leader:
