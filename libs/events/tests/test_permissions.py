@@ -103,7 +103,7 @@ async def test_env_controller_reads_what_it_needs(session_of: Any) -> None:
     for stream in READS["env-controller"]:
         assert await session.try_(f"$JS.API.DIRECT.GET.{stream}", b'{"seq": 1}')
         assert await session.try_(f"$JS.API.STREAM.INFO.{stream}")
-    for stream in ("AUDIT", "DEAD"):
+    for stream in ("DEAD", "LOCKS"):
         assert not await session.try_(f"$JS.API.DIRECT.GET.{stream}", b'{"seq": 1}')
         assert not await session.try_(f"$JS.API.STREAM.INFO.{stream}")
     # The other door to the same messages, which no filter and no subject can narrow.
@@ -254,6 +254,8 @@ def test_the_users_in_full() -> None:
         "$JS.API.STREAM.INFO.EVENTS",
         "$JS.API.DIRECT.GET.STATE",
         "$JS.API.STREAM.INFO.STATE",
+        "$JS.API.DIRECT.GET.AUDIT",
+        "$JS.API.STREAM.INFO.AUDIT",
     )
     assert found["builder"].subscribe == ("_INBOX_builder.>",)
     assert found["builder"].publish == (
@@ -328,3 +330,20 @@ async def test_who_is_on_call_reads_all_and_says_again_what_is_consumed(session_
         await session.client.subscribe(subject)
     await session.client.flush()
     assert len(session.refusals) == before
+
+
+@pytest.mark.parametrize("user", ["webhook-ingest", "builder", "dns-proxy", "notifier", "operator", "oncall"])
+async def test_only_env_controller_writes_the_audit(user: str, session_of: Any) -> None:
+    controller, other = await session_of("env-controller"), await session_of(user)
+    assert await controller.try_("audit.acme.shop.pr-42", b"x")
+    assert not await other.try_("audit.acme.shop.pr-42", b"x")
+
+
+async def test_nobody_takes_a_record_away(session_of: Any) -> None:
+    controller = await session_of("env-controller")
+    assert await controller.try_("audit.acme.shop.pr-42", b"x")
+    for user in ("env-controller", "oncall", "operator"):
+        session = await session_of(user)
+        for call in ("STREAM.PURGE", "STREAM.DELETE", "STREAM.MSG.DELETE"):
+            assert not await session.try_(f"$JS.API.{call}.AUDIT", b'{"seq": 1}'), (user, call)
+        assert await session.try_("$JS.API.STREAM.INFO.AUDIT"), f"{user} may look"

@@ -21,8 +21,10 @@ from catalyst.cli.core.timeline import Line
 from catalyst.cli.core.times import took
 from catalyst.cli.core.why import Trouble, Why
 from catalyst.cli.documents import document
+from catalyst.cli.operations.audit import Recorded
 from catalyst.cli.operations.dead import Buried, Settled
 from catalyst.cli.operations.environments import Shown
+from catalyst.events.chain import Verified
 from catalyst.events.dead import Dead
 from catalyst.model.environment import Phase
 from catalyst.model.snapshot import Snapshot
@@ -307,11 +309,64 @@ class Printer:
         for line in one.log.splitlines():
             self._console.print(Text(f"  │ {_clean(line)}", "dim"))
 
+    # The audit
+
+    def recorded(self, found: Sequence[Recorded]) -> None:
+        if self._printed([_audited(one) for one in found]):
+            return
+        self._table(("RECORD", "AT", "WHO", "DOOR", "WHAT", "ON", "RESULT"), [_row(one) for one in found])
+        if not found:
+            self._console.print("no records")
+
+    def record(self, one: Recorded) -> None:
+        if self._printed(_audited(one)):
+            return
+        told = _audited(one)
+        self._fields([(name, str(value)) for name, value in told.items() if not isinstance(value, dict)])
+        self._fields([(f"principal {name}", str(value)) for name, value in told.get("principal", {}).items()])
+
+    def verified(self, found: Verified) -> None:
+        if self._printed(document(found)):
+            return
+        for fault in found.faults:
+            where = f"AUDIT/{fault.sequence}" if fault.sequence else "AUDIT"
+            self._console.print(Text(_clean(f"{where}  {fault.subject}  {fault.problem}"), "red"))
+        chains = f"{found.records} records in {len(found.heads)} chains"
+        what = f"{len(found.faults)} faults" if found.faults else "all as they were written"
+        self._console.print(f"{chains}: {what}")
+
+    def said(self, sentence: str) -> None:
+        self._console.print(_clean(sentence))
+
+    def said_json(self, told: dict[str, Any]) -> None:
+        """One document, whatever was asked for: it goes into a file."""
+        sys.stdout.write(json.dumps(told, indent=1, sort_keys=True) + "\n")
+
     def _new_day(self, at: datetime) -> None:
         day = at.astimezone(UTC).strftime("%Y-%m-%d")
         if day != self._day:
             self._console.print(Text(f"{day}, UTC", "bold"))
             self._day = day
+
+
+def _audited(one: Recorded) -> dict[str, Any]:
+    head = {"ref": one.ref, "subject": one.stored.subject, "storedAt": document(one.stored.time)}
+    if one.record is None:
+        return {**head, "problem": one.problem}
+    told: dict[str, Any] = document(one.record)
+    return {**head, **told}
+
+
+def _row(one: Recorded) -> tuple[Text, ...]:
+    record = one.record
+    if record is None:
+        return (_plain(one.ref), _plain(_time(one.stored.time)), Text(_clean(f"unreadable: {one.problem}"), "red"))
+    principal = record.principal
+    who = f"{principal.name} as {principal.acting_as}" if principal.acting_as else principal.name
+    result = f"{record.outcome}{f': {record.reason}' if record.reason else ''}"
+    style = {"done": "green", "held": "yellow"}.get(record.outcome, "red")
+    cells = (one.ref, _time(record.at), who, record.door, record.operation, record.target)
+    return (*map(_plain, cells), Text(_clean(result), style))
 
 
 def _about(snapshot: Snapshot) -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ consume   one standing pull a consumer (consuming.py)
 facts, subjects, state, states   direct reads (reading.py)
 swap      one record replaced, if it is still the one that was seen (locks.py)
 keep      one record more that is no event, tried once
+append    one event more, if nothing else was said on its subject meanwhile
 resend    what is stored already, once more, for consumers that could not handle it
 news      that something was published, live
 replay    history in order (replaying.py)
@@ -38,11 +39,11 @@ from catalyst.events.binding import CONTENT_TYPE, MESSAGE_ID, TRACEPARENT, TTL, 
 from catalyst.events.catalogue import DeadLetter
 from catalyst.events.client import ClosingClient
 from catalyst.events.consuming import Consumption, Handler, Received
-from catalyst.events.errors import Oversized, Unpublished, Unreachable
+from catalyst.events.errors import Oversized, Unpublished, Unreachable, WrongLast
 from catalyst.events.event import NO_CAUSE, Event, caused_by, dead_letter
 from catalyst.events.keys import public_key
 from catalyst.events.payload import VERBATIM_LIMIT, Omitted
-from catalyst.events.stored import Published, Stored
+from catalyst.events.stored import Appended, Published, Stored
 from catalyst.events.topology import SCM, STATE, STATE_FILTER, Consumer
 from catalyst.model.clock import Clock
 from catalyst.model.points import Points, no_points
@@ -278,6 +279,22 @@ class Bus:
                 for subscription in subscriptions:
                     await subscription.unsubscribe()
 
+    async def append(self, event: Event, *, after: int) -> Appended | None:
+        """Stores an event as `publish` does, if the newest message of its subject is still the one with the sequence
+        `after` (0: none). None: it is not, so read it and try again; what was sent before under the same id and stored
+        all the same may be the reason.
+
+        Raises: as `publish`.
+        """
+        body, headers = self._written(tracing.carried_on(event))
+        expected = {nats.js.api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value: str(after)}
+        try:
+            published = await self._stored(event.subject, body, headers | expected)
+        except WrongLast:
+            return None
+        await self._points(f"bus.published:{event.data.short_type()}")
+        return Appended(published.sequence, published.duplicate, body)
+
     async def resend(self, stored: Stored, *, unless_after: int | None = None) -> Published:
         """Stores a message once more under a new message id, so that every consumer of its subject is handed it again;
         to them it is the same event. Sent again twice it is a `duplicate`. `unless_after`: only while that sequence is
@@ -376,13 +393,17 @@ class Bus:
             await self._client.close()
 
     async def _sent(self, event: Event) -> Published:
+        return await self._stored(event.subject, *self._written(event))
+
+    def _written(self, event: Event) -> tuple[bytes, dict[str, str]]:
+        """Body and headers. Raises `Oversized`, `Reject`."""
         body, headers = encode(event)
         size = len(body) + sum(len(name) + len(value) + 4 for name, value in headers.items()) + 12
         if size > self._client.max_payload:
             raise Oversized(
                 f"{event.type} {event.id} has {size} bytes with headers, the bus takes {self._client.max_payload}"
             )
-        return await self._stored(event.subject, body, headers)
+        return body, headers
 
     async def _stored(self, subject: str, body: bytes, headers: dict[str, str]) -> Published:
         loop = asyncio.get_running_loop()
@@ -399,6 +420,8 @@ class Bus:
                 return await self._acks.publish(subject, body, headers, within=timeout)
             except nats.js.errors.APIError as exc:
                 reason = exc.description or str(exc)
+                if exc.err_code == WRONG_LAST_SEQUENCE:
+                    raise WrongLast(f"{subject}: {reason}") from exc
                 if exc.err_code in FULL or (exc.code or 0) < 500:
                     raise Unpublished(f"{subject}: {reason}") from exc
             except nats.errors.ConnectionClosedError as exc:

@@ -30,7 +30,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from catalyst.events import reading, tracing
-from catalyst.events.binding import decode
+from catalyst.events.binding import MESSAGE_ID, decode
 from catalyst.events.errors import BusError, Reject, Retry
 from catalyst.events.event import Event
 from catalyst.events.topology import Consumer
@@ -60,6 +60,8 @@ class Received:
     sequence: int
     delivered: int
     in_progress: Callable[[], Awaitable[None]]
+    message_id: str = ""
+    """Under which id the bus stored it: the event's own, or `resent/…` when somebody sent it again."""
 
 
 Handler = Callable[[Received], Awaitable[None]]
@@ -294,6 +296,7 @@ class Consumption:
             sequence=metadata.sequence.stream,
             delivered=metadata.num_delivered,
             in_progress=message.in_progress,
+            message_id=(message.headers or {}).get(MESSAGE_ID, ""),
         )
         with tracing.handling(event, self.name, metadata.num_delivered):
             try:

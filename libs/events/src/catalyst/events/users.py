@@ -3,7 +3,7 @@
 | User | Publishes | Consumes | Reads directly |
 |---|---|---|---|
 | webhook-ingest | `scm.>`, own `dead.` | SCM, only comments | – |
-| env-controller | `environment.changed`, `build.requested`, `audit.>`, own `dead.`¹| SCM, EVENTS | SCM, EVENTS, STATE |
+| env-controller | `environment.changed`, `build.requested`, `audit.>`, own `dead.`¹ | SCM, EVENTS | + STATE, AUDIT |
 | builder | `build.finished`, `build.cleaned`, own `dead.` | EVENTS | STATE |
 | dns-proxy | `route.changed`, `lock.dns-proxy`, own `dead.` | EVENTS | STATE, LOCKS |
 | notifier | `lock.notifier`, own `dead.` | SCM (commands), EVENTS | STATE, LOCKS |
@@ -42,7 +42,7 @@ PEOPLE: Final = (OPERATOR, ONCALL)
 """Users whose seeds never enter the cluster."""
 
 READS: Final = {
-    "env-controller": (SCM, EVENTS, STATE),
+    "env-controller": (SCM, EVENTS, STATE, AUDIT),
     "builder": (STATE,),
     "dns-proxy": (STATE, LOCKS),
     "notifier": (STATE, LOCKS),

@@ -9,11 +9,14 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
+import structlog
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 
+from catalyst.env_controller.auditing import AuditDoor
 from catalyst.env_controller.config import Settings
 from catalyst.env_controller.core.world import FIELD_MANAGER
+from catalyst.env_controller.effects.audit import Audit
 from catalyst.env_controller.effects.cluster import Cluster
 from catalyst.env_controller.effects.decisions import Decisions, code_version, no_record
 from catalyst.env_controller.effects.history import History
@@ -28,9 +31,12 @@ from catalyst.kube.lease import Elector
 from catalyst.kube.settings import KubeSettings
 from catalyst.model.clock import Clock, utc_now
 from catalyst.model.points import Points, no_points
+from catalyst.service.http import serving
 from catalyst.service.lifecycle import Lifecycle
 from catalyst.service.run import run
 from catalyst.service.telemetry import exporting
+
+log = structlog.get_logger()
 
 NAME = "env-controller"
 LAST_WORDS = 1.0
@@ -68,7 +74,8 @@ async def main(settings: Settings, life: Lifecycle, *, clock: Clock = utc_now, p
     record = decisions.record if settings.record_decisions else no_record
     controller = Controller(cluster, History(bus, clock), clock, record=record)
     controller.subscribe()
-    handlers = Handlers(controller, cluster)
+    audit = Audit(bus, clock)
+    handlers = Handlers(controller, cluster, audit)
 
     async def lead() -> None:
         async with asyncio.TaskGroup() as group:
@@ -81,6 +88,8 @@ async def main(settings: Settings, life: Lifecycle, *, clock: Clock = utc_now, p
     life.add_check("kubernetes", cluster.trouble)
     _measure(controller, elector)
     life.start("mirrors", cluster.run())
+    if settings.audit_token_file is not None:
+        life.start("audit webhook", _listen_to_the_api_server(settings, audit, cluster))
     life.start("decisions", decisions.run())
     candidate = life.start("candidate", elector.run(lead))
     life.ready()
@@ -92,6 +101,21 @@ async def main(settings: Settings, life: Lifecycle, *, clock: Clock = utc_now, p
     await bus.drain()
     await life.cancel_tasks()
     await kube.aclose()
+
+
+async def _listen_to_the_api_server(settings: Settings, audit: Audit, cluster: Cluster) -> None:
+    """Until cancelled."""
+    ours = (settings.system_namespace, settings.edge_namespace)
+    door = AuditDoor(audit, cluster, settings.audit_tokens, ours)
+    async with serving(
+        door.app(),
+        host=settings.audit_host,
+        port=settings.audit_port,
+        certificate=settings.audit_certificate_file,
+        key=settings.audit_key_file,
+    ) as port:
+        log.info("listening to the API server's audit", host=settings.audit_host, port=port)
+        await asyncio.Event().wait()
 
 
 def _crash(life: Lifecycle, reason: str) -> Callable[[], Awaitable[None]]:

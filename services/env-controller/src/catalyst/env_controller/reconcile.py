@@ -20,6 +20,7 @@ from opentelemetry import context, metrics, propagate, trace
 from pydantic import ValidationError
 
 from catalyst.env_controller.core import unreadable
+from catalyst.env_controller.core.audit import Standing, judged
 from catalyst.env_controller.core.environment import decide, refused_by_cluster
 from catalyst.env_controller.core.merge import merge_patch
 from catalyst.env_controller.core.project import ProjectWorld, decide_project
@@ -85,6 +86,7 @@ class FactKey:
 
 
 Key = EnvironmentKey | ProjectKey | FactKey
+Standings = tuple[Standing, ...]
 Ask = Callable[[Environment | None, Snapshot | None, datetime], PullRequestInputs | BranchInputs]
 """(the Environment, the last snapshot of its name, now) → all that it is decided from."""
 
@@ -108,7 +110,7 @@ class Controller:
         self._clock = clock
         self._record = record
         self.queue: Queue[Key] = queue or Queue(on_error=_report)
-        self._waiters: dict[Key, list[asyncio.Future[None]]] = {}
+        self._waiters: dict[Key, list[asyncio.Future[Standings]]] = {}
         self._traces: dict[Key, context.Context] = {}
         self._asked: dict[Key, str] = {}
         self._because: dict[Key, str] = {}
@@ -142,16 +144,16 @@ class Controller:
             self.begun.clear()
             self._abandon()
 
-    async def settled(self, key: Key, *, event: str = "") -> None:
-        """Enqueue `key` and wait until it was reconciled from then on. Raises what cannot be retried. `event`: the id
-        of the message that asks for it.
+    async def settled(self, key: Key, *, event: str = "") -> Standings:
+        """Enqueue `key` and wait until it was reconciled from then on; of facts: what came of them for each Project.
+        Raises what cannot be retried. `event`: the id of the message that asks for it.
         """
         self._note(key, event)
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[Standings] = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(key, []).append(waiter)
         self._traces[key] = context.get_current()
         self._add(key)
-        await waiter
+        return await waiter
 
     def enqueue(self, key: Key, *, after: float = 0.0, event: str = "") -> None:
         if self.begun.is_set():
@@ -281,8 +283,8 @@ class Controller:
         token = context.attach(self._traces.pop(key)) if key in self._traces else None
         try:
             with tracer.start_as_current_span(f"reconcile {kind}", attributes={"catalyst.key": str(key)}):
-                await RECONCILERS[type(key)](self, key)
-            _tell(waiters, None)
+                standings = await RECONCILERS[type(key)](self, key) or ()
+            _tell(waiters, standings)
             result = "done"
         except (Retry, BusError, KubeError) as error:
             # Not Forbidden: an API server that has just started refuses everybody until it knows the roles.
@@ -493,33 +495,34 @@ class Controller:
 
     # Facts
 
-    async def _facts(self, key: FactKey) -> None:
+    async def _facts(self, key: FactKey) -> Standings:
         subject = parse_subject(key.subject)
         if not isinstance(subject, ScmSubject):
             raise Reject(f"{key.subject}: expected an SCM subject")
         projects = self._cluster.projects_of(subject.forge, subject.repository)
         if projects:
-            await self._judge(key, projects, self._because[key])
-        else:
-            unknown_repository.add(1)
-            log.info("no Project names this repository", subject=key.subject)
+            return await self._judge(key, projects, self._because[key])
+        unknown_repository.add(1)
+        log.info("no Project names this repository", subject=key.subject)
+        return ()
 
-    async def _judge(self, key: FactKey, projects: list[Project], event: str) -> None:
+    async def _judge(self, key: FactKey, projects: list[Project], event: str) -> Standings:
         facts = await self._history.facts(key.subject)
         pull_requests, commands, branches = tuple(facts.pull_requests), tuple(facts.commands), tuple(facts.branches)
+        standings: list[Standing] = []
         for project in projects:
             refusal = self._cluster.refusal(project)
             if pull_requests:
                 name = pull_request_environment(pull_requests[0].data.number)
                 ask: Ask = partial(PullRequestInputs, project, refusal, pull_requests, commands)
-                await self._request(project, name, ask, _named(key), event)
+                standings.append(await self._request(project, name, ask, _named(key), event))
             if branches:
                 name = branch_environment(branches[0].data.branch)
-                await self._request(
-                    project, name, partial(BranchInputs, project, refusal, branches), _named(key), event
-                )
+                ask = partial(BranchInputs, project, refusal, branches)
+                standings.append(await self._request(project, name, ask, _named(key), event))
+        return tuple(standings)
 
-    async def _request(self, project: Project, name: str, ask: Ask, key: str, event: str) -> None:
+    async def _request(self, project: Project, name: str, ask: Ask, key: str, event: str) -> Standing:
         identity = Identity(project.team, project.metadata.name, name)
         home = _home(identity)
         existing = self._cluster.environment(home, name)
@@ -540,6 +543,13 @@ class Controller:
                 self._add(EnvironmentKey(home, name), priority=INTERACTIVE)
             case Leave(reason):
                 log.info("environment left as it is", environment=str(identity), reason=reason)
+        return Standing(
+            identity, self._uid(home, name) or (existing.metadata.uid if existing else None), judged(inputs, request)
+        )
+
+    def _uid(self, namespace: str, name: str) -> str | None:
+        found = self._cluster.environment(namespace, name)
+        return found.metadata.uid if found else None
 
     async def _create(self, manifest: Manifest, project: Project) -> None:
         try:
@@ -553,7 +563,7 @@ class Controller:
         )
 
 
-RECONCILERS: Mapping[type[Key], Callable[[Controller, Any], Awaitable[None]]] = {
+RECONCILERS: Mapping[type[Key], Callable[[Controller, Any], Awaitable[Standings | None]]] = {
     EnvironmentKey: Controller._environment,  # noqa: SLF001 - the table of this module's own rooms
     ProjectKey: Controller._project,  # noqa: SLF001
     FactKey: Controller._facts,  # noqa: SLF001
@@ -614,14 +624,14 @@ def _traced(body: Manifest) -> Manifest:
     return {**body, "metadata": {**metadata, "annotations": annotations}}
 
 
-def _tell(waiters: list[asyncio.Future[None]], error: Exception | None) -> None:
+def _tell(waiters: list[asyncio.Future[Standings]], told: Exception | Standings) -> None:
     for waiter in waiters:
         if waiter.done():
             continue
-        if error is None:
-            waiter.set_result(None)
+        if isinstance(told, Exception):
+            waiter.set_exception(told)
         else:
-            waiter.set_exception(error)
+            waiter.set_result(told)
 
 
 def _report(key: Key, error: Exception, delay: float) -> None:
