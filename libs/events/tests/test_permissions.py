@@ -164,7 +164,7 @@ async def test_notifier_states_no_facts_and_holds_its_own_lock_only(session_of: 
 
 
 @pytest.mark.parametrize("user", ["webhook-ingest", "env-controller", "builder", "dns-proxy", "notifier"])
-@pytest.mark.parametrize("stream", ["SCM", "EVENTS", "STATE", "AUDIT", "DEAD", "LOCKS", "DECISIONS"])
+@pytest.mark.parametrize("stream", ["SCM", "EVENTS", "STATE", "AUDIT", "DEAD", "LOCKS", "DECISIONS", "CDEVENTS"])
 async def test_no_service_can_make_history_disappear(user: str, stream: str, session_of: Any) -> None:
     session = await session_of(user)
     for call in ("STREAM.DELETE", "STREAM.PURGE", "STREAM.UPDATE", "STREAM.CREATE", "STREAM.MSG.DELETE"):
@@ -175,7 +175,7 @@ async def test_no_service_can_make_history_disappear(user: str, stream: str, ses
 
 async def test_the_operator_reads_all_and_deletes_nothing(session_of: Any, operator: Client) -> None:
     session = await session_of("operator")
-    for stream in ("SCM", "EVENTS", "STATE", "AUDIT", "DEAD", "LOCKS", "DECISIONS"):
+    for stream in ("SCM", "EVENTS", "STATE", "AUDIT", "DEAD", "LOCKS", "DECISIONS", "CDEVENTS"):
         assert await session.try_(f"$JS.API.STREAM.INFO.{stream}")
         assert await session.try_(f"$JS.API.DIRECT.GET.{stream}", b'{"seq": 1}')
         assert not await session.try_(f"$JS.API.STREAM.DELETE.{stream}")
@@ -217,7 +217,7 @@ def test_the_users_in_full() -> None:
         "$JS.API.CONSUMER.MSG.NEXT.SCM.webhook-ingest",
         "$JS.ACK.SCM.webhook-ingest.>",
     )
-    assert found["oncall"].subscribe == ("_INBOX_oncall.>", "scm.>", "env.>", "audit.>", "dead.>")
+    assert found["oncall"].subscribe == ("_INBOX_oncall.>", "scm.>", "env.>", "audit.>", "dead.>", "cdevents.>")
     assert found["oncall"].publish == (
         "scm.*.*.*.comment.*",
         "scm.*.*.*.pull_request.*",
@@ -232,7 +232,7 @@ def test_the_users_in_full() -> None:
         *(
             f"$JS.API.{call}.{stream}"
             for call in ("DIRECT.GET", "STREAM.INFO", "CONSUMER.LIST")
-            for stream in ("SCM", "EVENTS", "STATE", "AUDIT", "DEAD", "LOCKS", "DECISIONS")
+            for stream in ("SCM", "EVENTS", "STATE", "AUDIT", "DEAD", "LOCKS", "CDEVENTS", "DECISIONS")
             if (call, stream) != ("DIRECT.GET", "DECISIONS")
         ),
     )
@@ -282,14 +282,21 @@ def test_the_users_in_full() -> None:
     assert found["notifier"].publish == (
         "dead.notifier",
         "lock.notifier",
+        "cdevents.>",
         "$JS.API.CONSUMER.MSG.NEXT.EVENTS.notifier",
         "$JS.ACK.EVENTS.notifier.>",
         "$JS.API.CONSUMER.MSG.NEXT.SCM.notifier",
         "$JS.ACK.SCM.notifier.>",
+        "$JS.API.CONSUMER.MSG.NEXT.SCM.cdevents",
+        "$JS.ACK.SCM.cdevents.>",
+        "$JS.API.CONSUMER.MSG.NEXT.EVENTS.cdevents",
+        "$JS.ACK.EVENTS.cdevents.>",
         "$JS.API.DIRECT.GET.STATE",
         "$JS.API.STREAM.INFO.STATE",
         "$JS.API.DIRECT.GET.LOCKS",
         "$JS.API.STREAM.INFO.LOCKS",
+        "$JS.API.DIRECT.GET.EVENTS",
+        "$JS.API.STREAM.INFO.EVENTS",
     )
 
 

@@ -9,12 +9,12 @@ from datetime import datetime
 from typing import Any, Final
 
 from catalyst.events.dead import Dead
-from catalyst.events.topology import DECISIONS, SERVICES, Consumer, consumers, streams
+from catalyst.events.topology import CDEVENTS, DECISIONS, Consumer, consumers, streams
 from catalyst.events.users import LOCKED
 
 FULL: Final = 0.70
 """Of a stream's bytes: from here on somebody should look. Full, it refuses what is new."""
-MAY_BE_FULL: Final = (DECISIONS,)
+MAY_BE_FULL: Final = (DECISIONS, CDEVENTS)
 """Records that are no truth: their oldest go as a matter of course."""
 LAG: Final = 1_000
 """Messages that wait for a consumer; more is said, however busy it is."""
@@ -138,7 +138,7 @@ def _consumer(wanted: Consumer, infos: Sequence[Mapping[str, Any]]) -> ConsumerH
     info = next((each for each in infos if each["name"] == wanted.name), None)
     if info is None:
         return ConsumerHealth(
-            wanted.service,
+            _called(wanted),
             wanted.stream,
             None,
             None,
@@ -158,7 +158,7 @@ def _consumer(wanted: Consumer, infos: Sequence[Mapping[str, Any]]) -> ConsumerH
     elif unanswered >= wanted.max_ack_pending:
         problem = f"all {unanswered} messages it may work on are unanswered; nothing more is delivered"
     return ConsumerHealth(
-        wanted.service, wanted.stream, lag, unanswered, info.get("num_redelivered", 0), pulls, problem
+        _called(wanted), wanted.stream, lag, unanswered, info.get("num_redelivered", 0), pulls, problem
     )
 
 
@@ -174,4 +174,9 @@ def _leader(service: str, lock: Lock | None, now: datetime) -> Leader:
 def _service(one: Dead) -> str:
     if one.letter is not None:
         return one.letter.service
-    return one.consumer if one.consumer in SERVICES else "unknown"
+    return next((each.service for each in consumers() if each.name == one.consumer), "unknown")
+
+
+def _called(wanted: Consumer) -> str:
+    """`notifier`, or `notifier/cdevents` for what a service reads beside its main work."""
+    return wanted.service if wanted.name == wanted.service else f"{wanted.service}/{wanted.name}"

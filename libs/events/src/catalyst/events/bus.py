@@ -245,6 +245,10 @@ class Bus:
         """
         return reading.messages(self._client, stream, filter_subject, start=start, since=since)
 
+    async def last_before(self, stream: str, subject: str, sequence: int) -> Stored | None:
+        """The newest message of one subject that is older than that sequence. Raises `Unread`."""
+        return await reading.last_before(self._client, stream, subject, sequence)
+
     async def message(self, stream: str, sequence: int) -> Stored | None:
         """One message by its sequence. Raises `Unread`."""
         return await reading.message(self._client, stream, sequence)
@@ -382,6 +386,14 @@ class Bus:
             raise Unpublished(f"{subject}: {exc.description}") from exc
         except (TimeoutError, nats.errors.Error) as exc:
             raise Unpublished(f"{subject}: {self._refusals.get(subject.lower(), _explained(exc))}") from exc
+
+    async def project(self, subject: str, id_: str, body: bytes) -> Published:
+        """Stores what an event of ours is in others' words, as a CloudEvent; the same id again is a `duplicate`.
+
+        Raises:
+            Unpublished: not stored within `publish_patience`, or forbidden.
+        """
+        return await self._stored(subject, body, {"content-type": CONTENT_TYPE, MESSAGE_ID: id_})
 
     async def drain(self) -> None:
         """Stops pulling, finishes what is in flight, sends every answer, and closes the connection."""
