@@ -222,6 +222,10 @@ def test_in_a_pause_what_runs_stays_and_is_mended() -> None:
     gone = running.found.pop(object_key("Deployment", "acme--shop--pr-42", "web"))
     assert [manifest["metadata"]["name"] for manifest in running.look().apply] == [gone.ref.name]
     running.settle()
+    key = object_key("Deployment", "acme--shop--pr-42", "web")
+    running.found[key] = replace(running.found[key], managed=())  # somebody else has written its content
+    assert [manifest["metadata"]["uid"] for manifest in running.look().apply] == [gone.ref.uid]
+    running.settle()
     assert told(running.look()) == before
 
 
@@ -329,15 +333,17 @@ def _look_at(team: dict[str, Candidate], uid: str, most: int) -> None:
     assert all(one.has_place or begins(team, one, most) for one in older), "an owner's own are served by age"
     for one in team.values():
         if not one.has_place and not begins(team, one, most):
-            assert _count(team, chosen.owner) <= _count(team, one.owner) + 1, "nobody has two more than who waits"
+            theirs = _count(team, one.owner, most)
+            assert _count(team, chosen.owner, 0) <= theirs + 1, "nobody has two more than who waits in vain"
 
 
 def begins(team: dict[str, Candidate], one: Candidate, most: int) -> bool:
     return one.uid in begin_next(list(team.values()), str(most))
 
 
-def _count(team: dict[str, Candidate], owner: str) -> int:
-    return sum(one.has_place for one in team.values() if one.owner == owner)
+def _count(team: dict[str, Candidate], owner: str, most: int) -> int:
+    """The owner's environments that have a place, or for which there is one."""
+    return sum(one.has_place or begins(team, one, most) for one in team.values() if one.owner == owner)
 
 
 ADMITTED, REFUSED = {"type": "Admitted", "status": "True"}, {"type": "Accepted", "status": "False"}
@@ -351,6 +357,7 @@ HELD = {"reason": "Draft", "message": "wait"}
         ({"owner": "ann"}, ("uid-of-environment",), True),
         ({"status": {"namespace": {"name": "n", "uid": "u"}}, "hold": HELD}, (), True),
         ({"status": {"conditions": [ADMITTED]}}, (), True),
+        ({"status": {"namespace": {"name": "n", "uid": "u"}}, "metadata": {"deletionTimestamp": NOW_TEXT}}, (), True),
         ({"hold": HELD}, (), None),
         ({"deletion": {"reason": "Closed"}}, (), None),
         ({"metadata": {"deletionTimestamp": NOW_TEXT}}, (), None),

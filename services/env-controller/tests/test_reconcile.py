@@ -437,7 +437,9 @@ def test_a_hundred_stand_in_line_and_cost_few_writes() -> None:
         gone = int(min(first).removeprefix("pr-"))
         await found.handlers.handle(found.bus.deliver(_of_bot(gone, second=9, action="closed", state="closed")))
         await asyncio.sleep(9)  # Kubernetes takes 5 s for the namespace
-        assert _begun(found.kube) == first - {f"pr-{gone}"} | {next_}, "the next begins, without waiting to be looked at"
+        assert _begun(found.kube) == first - {f"pr-{gone}"} | {next_}, (
+            "the next begins, without waiting to be looked at"
+        )
         written = len(found.kube.log)
         await asyncio.sleep(300)
         assert sorted(_waiting(found.kube).values()) == sorted(f"Position {n} of 89" for n in range(1, 90))

@@ -80,7 +80,9 @@ def test_an_unknown_reason_gets_the_general_advice() -> None:
             ("held", "ask ann"),
         ),
         (
-            snapshot(Phase.WAITING, conditions=(ACCEPTED, condition("Admitted", False, "Paused", "Team acme; ask ann"))),
+            snapshot(
+                Phase.WAITING, conditions=(ACCEPTED, condition("Admitted", False, "Paused", "Team acme; ask ann"))
+            ),
             ("It waits", "Paused", "Team acme; ask ann"),
         ),
         (
