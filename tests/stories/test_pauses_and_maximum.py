@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -90,7 +91,7 @@ async def test_thirty_pull_requests_and_a_maximum_of_five(stage: Stage) -> None:
     for following in ("pr-31", first):
         gone = min(_named(stage, "Provisioned"), key=_number)
         await stage.deliver(stage.pull_request(_number(gone), action="closed", state="closed"))
-        await stage.until(lambda name=following: stage.phase(name) == "Provisioned", f"{following} is next", within=30)
+        await stage.until(partial(_is_provisioned, stage, following), f"{following} is next", within=30)
         assert len(_namespaces(stage)) <= 5
 
     mark = stage.installation.audit.marker()
@@ -121,6 +122,10 @@ async def _waits(stage: Stage, name: str, reason: str) -> dict[str, Any]:
     )
     assert stage.phase(name) == "Waiting"
     return stage.condition(stage.environment(name), "Admitted")
+
+
+def _is_provisioned(stage: Stage, name: str) -> bool:
+    return stage.phase(name) == "Provisioned"
 
 
 def _message(stage: Stage, name: str) -> str:
