@@ -27,6 +27,11 @@ EXPOSED = f"{GROUP}/exposed"
 REPOSITORIES = f"{GROUP}/repositories"
 """On the team's namespace, written by the platform: globs of repositories the team may use, separated by spaces or
 commas, such as `github/acme/*`."""
+PAUSED = f"{GROUP}/paused"
+"""On the team's namespace, or for all teams on Catalyst's own, written by the platform: nothing new is made, built or
+updated. Its value says why; `false` is the same as no annotation."""
+MAXIMUM = f"{GROUP}/maximum-environments"
+"""On the team's namespace, written by the platform: so many environments at most, the rest wait in line."""
 BRANCH = f"{GROUP}/branch"
 """The branch's own name, which a label would refuse (`feature/foo`)."""
 CAUSE = f"{GROUP}/cause"

@@ -19,7 +19,7 @@ import structlog
 from opentelemetry import context, metrics, propagate, trace
 from pydantic import ValidationError
 
-from catalyst.env_controller.core import unreadable
+from catalyst.env_controller.core import admission, unreadable
 from catalyst.env_controller.core.audit import Standing, judged
 from catalyst.env_controller.core.environment import decide, refused_by_cluster
 from catalyst.env_controller.core.merge import merge_patch
@@ -209,7 +209,9 @@ class Controller:
             return
         found = new or old or {}
         self._owners_of(old, new)
-        for project in self._cluster.projects.store.within(found["metadata"]["name"]):
+        name = found["metadata"]["name"]
+        projects = self._cluster.projects.store
+        for project in projects if self._cluster.is_system(name) else projects.within(name):
             self._project_changed(None, project)
 
     def _child_changed(self, old: Manifest | None, new: Manifest | None) -> None:
@@ -329,6 +331,7 @@ class Controller:
         for _ in range(MOST_PASSES):
             manifest = self._cluster.environments.store.get(key.namespace, key.name)
             if manifest is None:
+                self._move_up(key)
                 return await self._departed(key)
             try:
                 environment = Environment.parse(manifest)
@@ -339,6 +342,7 @@ class Controller:
             world = await self._cluster.look(environment, self._cluster.observe(environment), self._clock())
             now = self._clock()
             decision = decide(environment, world, now)
+            self._note_admission(environment, world, decision)
             decided = Decided(EnvironmentInputs(environment, world, now), decision, _named(key), self._because[key])
             is_change = decision.changes_objects or _differs(decision, environment)
             if is_change:
@@ -351,6 +355,21 @@ class Controller:
                     self._add(key, after=max(decision.requeue_after, 0.01))
                 return None
         return self._add(key)
+
+    def _note_admission(self, environment: Environment, world: World, decision: Decision) -> None:
+        uid = environment.metadata.uid or ""
+        if environment.status and environment.status.namespace:
+            self._cluster.admit(uid, False)  # its status says so itself
+        elif world.place is not None:
+            self._cluster.admit(uid, _is_admitted(decision))
+
+    def _move_up(self, key: EnvironmentKey) -> None:
+        """One is gone, so there may be a place for the next. Without an identity it went before we led, and whoever
+        begins to lead looks at all.
+        """
+        identity = self._identities.get(key)
+        for found in self._cluster.next_in_line(identity.team) if identity else ():
+            self._add(EnvironmentKey(found["metadata"]["namespace"], found["metadata"]["name"]))
 
     async def _carry_out(self, key: EnvironmentKey, environment: Environment, world: World, decision: Decision) -> bool:
         """Whether anything was said on the bus."""
@@ -594,6 +613,11 @@ def _key_of(project: Project) -> ProjectKey:
 def _differs(decision: Decision, resource: Environment | Project) -> bool:
     """Whether the status is to be written."""
     return decision.status is not None and decision.status != resource.status
+
+
+def _is_admitted(decision: Decision) -> bool:
+    said = decision.status.condition(admission.CONDITION) if decision.status else None
+    return said is not None and said.status == "True"
 
 
 def _needed(world: ProjectWorld, project: Project) -> ProjectWorld:

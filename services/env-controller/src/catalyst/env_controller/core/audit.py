@@ -5,11 +5,12 @@
 | closed, branch deleted | done |
 | wanted, made or as it should be | done |
 | wanted and held; or the older environment of this name still goes | held, with what would help |
-| not wanted by the Project's rules, stopped, not granted, paused, gone for this round | refused, with the reason |
+| not wanted by the Project's rules, stopped, not granted, gone for this round | refused, with the reason |
 | `stop` | done |
 | a command that nothing implements | refused |
 
 It is judged from the state after the effect, so a message that is handled again gets the same answer.
+A pause or a team's maximum is no part of that: the fact was taken, the Environment is there and waits (decision 35).
 """
 
 from dataclasses import dataclass

@@ -181,8 +181,6 @@ def _appear(project: Project, refusal: str | None, wish: _Wish, last: Snapshot |
 def _unwilling(project: Project, refusal: str | None) -> str | None:
     if project.metadata.deletion_timestamp:
         return "the Project is being deleted"
-    if project.spec.paused:
-        return "the Project is paused (spec.paused)"
     return refusal
 
 
