@@ -12,6 +12,8 @@
 
 ¹ and `decision.>`, the records of what it decided, which are no events.
 
+Each service may also ask how far its own consumers are: a metric.
+
 An event is a hint, never authority, but a service cannot even hint at what another one says. No user may delete a
 stream, and nobody but the operator may ask for a consumer: a consumer with a chosen delivery subject would publish in
 the server's name. Each user hears answers on a private inbox only. `catalogue.Data.WRITERS` decides who publishes
@@ -48,6 +50,8 @@ READS: Final = {
     "notifier": (STATE, LOCKS),
 }
 """The streams whose stored messages a service asks for."""
+MEASURES: Final = {"env-controller": (SCM, EVENTS, STATE)}
+"""The streams whose size a service tells to those who watch: of those it reads, so it needs no further right."""
 LOCKED: Final = ("dns-proxy", "notifier")
 """The services whose replicas elect one by a lock on the bus, because they have no rights in the cluster."""
 RECORDED: Final = ("env-controller",)
@@ -90,6 +94,7 @@ def service_user(service: str) -> User:
         publish.append("decision.>")
     for consumer in consumers([service]):
         publish.append(f"$JS.API.CONSUMER.MSG.NEXT.{consumer.stream}.{consumer.name}")
+        publish.append(f"$JS.API.CONSUMER.INFO.{consumer.stream}.{consumer.name}")
         publish.append(f"$JS.ACK.{consumer.stream}.{consumer.name}.>")
     for stream in READS.get(service, ()):
         publish.append(f"$JS.API.DIRECT.GET.{stream}")
