@@ -49,7 +49,8 @@ class Handlers:
         await handler(self, received)
 
     async def fact(self, received: Received) -> None:
-        await self._controller.settled(FactKey(received.subject), event=received.event.message_id)
+        event = received.event
+        await self._controller.settled(FactKey(received.subject), event=event.message_id, came=event.time)
 
     async def command(self, received: Received) -> None:
         data = received.event.data
@@ -59,6 +60,7 @@ class Handlers:
         await self._controller.settled(
             FactKey(pull_request_subject(repository.forge, repository.full_name, data.number)),
             event=received.event.message_id,
+            came=received.event.time,
         )
 
     async def route_changed(self, received: Received) -> None:
