@@ -16,7 +16,7 @@ from nats.aio.msg import Msg
 from catalyst.events.binding import encode
 from catalyst.events.event import Event
 from catalyst.events.examples import examples, pull_request, push
-from catalyst.events.topology import EVENTS, SCM
+from catalyst.events.topology import EVENTS, SCM, consumers
 from catalyst.events.users import READS, users
 
 
@@ -96,6 +96,14 @@ async def test_only_env_controller_records_decisions_and_cannot_read_them(user: 
     assert not await other.try_("decision.acme.shop.pr-42", b"x")
     assert not await controller.try_("$JS.API.DIRECT.GET.DECISIONS", b'{"seq": 1}')
     assert await other.try_("$JS.API.DIRECT.GET.DECISIONS", b'{"seq": 1}') == (user == "operator")
+
+
+@pytest.mark.parametrize("user", ["webhook-ingest", "env-controller", "builder", "dns-proxy", "notifier"])
+async def test_a_service_is_told_how_far_its_own_consumers_are_and_no_others(user: str, session_of: Any) -> None:
+    session = await session_of(user)
+    for consumer in consumers():
+        call = f"$JS.API.CONSUMER.INFO.{consumer.stream}.{consumer.name}"
+        assert await session.try_(call) == (consumer.service == user), call
 
 
 async def test_env_controller_reads_what_it_needs(session_of: Any) -> None:
@@ -215,6 +223,7 @@ def test_the_users_in_full() -> None:
         "scm.>",
         "dead.webhook-ingest",
         "$JS.API.CONSUMER.MSG.NEXT.SCM.webhook-ingest",
+        "$JS.API.CONSUMER.INFO.SCM.webhook-ingest",
         "$JS.ACK.SCM.webhook-ingest.>",
     )
     assert found["oncall"].subscribe == ("_INBOX_oncall.>", "scm.>", "env.>", "audit.>", "dead.>", "cdevents.>")
@@ -245,8 +254,10 @@ def test_the_users_in_full() -> None:
         "dead.env-controller",
         "decision.>",
         "$JS.API.CONSUMER.MSG.NEXT.SCM.env-controller",
+        "$JS.API.CONSUMER.INFO.SCM.env-controller",
         "$JS.ACK.SCM.env-controller.>",
         "$JS.API.CONSUMER.MSG.NEXT.EVENTS.env-controller",
+        "$JS.API.CONSUMER.INFO.EVENTS.env-controller",
         "$JS.ACK.EVENTS.env-controller.>",
         "$JS.API.DIRECT.GET.SCM",
         "$JS.API.STREAM.INFO.SCM",
@@ -263,6 +274,7 @@ def test_the_users_in_full() -> None:
         "env.*.*.*.build.cleaned",
         "dead.builder",
         "$JS.API.CONSUMER.MSG.NEXT.EVENTS.builder",
+        "$JS.API.CONSUMER.INFO.EVENTS.builder",
         "$JS.ACK.EVENTS.builder.>",
         "$JS.API.DIRECT.GET.STATE",
         "$JS.API.STREAM.INFO.STATE",
@@ -273,6 +285,7 @@ def test_the_users_in_full() -> None:
         "dead.dns-proxy",
         "lock.dns-proxy",
         "$JS.API.CONSUMER.MSG.NEXT.EVENTS.dns-proxy",
+        "$JS.API.CONSUMER.INFO.EVENTS.dns-proxy",
         "$JS.ACK.EVENTS.dns-proxy.>",
         "$JS.API.DIRECT.GET.STATE",
         "$JS.API.STREAM.INFO.STATE",
@@ -284,8 +297,10 @@ def test_the_users_in_full() -> None:
         "lock.notifier",
         "cdevents.>",
         "$JS.API.CONSUMER.MSG.NEXT.EVENTS.notifier",
+        "$JS.API.CONSUMER.INFO.EVENTS.notifier",
         "$JS.ACK.EVENTS.notifier.>",
         "$JS.API.CONSUMER.MSG.NEXT.SCM.notifier",
+        "$JS.API.CONSUMER.INFO.SCM.notifier",
         "$JS.ACK.SCM.notifier.>",
         "$JS.API.CONSUMER.MSG.NEXT.SCM.cdevents",
         "$JS.ACK.SCM.cdevents.>",

@@ -43,6 +43,7 @@ class Printer:
             highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPED, emoji=False, markup=False
         )
         self._day = ""
+        self._trace: str | None = None
 
     # What there is
 
@@ -108,6 +109,7 @@ class Printer:
             return
         for line in found:
             self._new_day(line.at)
+            self._new_trace(line.trace)
             text = Text.assemble(
                 (_clock(line.at), "dim"),
                 (f"{f'+{took(line.gap)}' if line.gap is not None else '':>12}  ", "dim"),
@@ -120,6 +122,12 @@ class Printer:
                 text.append(f"  (its clock: {line.clock:+.1f} s)", "yellow")
             text.append(f"  {line.ref}{f' ← {line.cause}' if line.cause else ''}", "dim")
             self._console.print(text)
+
+    def _new_trace(self, trace: str | None) -> None:
+        """Said where another one begins: a webhook has one, so most lines follow from the same."""
+        if trace is not None and trace != self._trace:
+            self._trace = trace
+            self._console.print(Text(f"trace {trace}", "dim"))
 
     def changed(self, found: Sequence[Changed]) -> None:
         if self._printed(document(list(found))):
@@ -149,6 +157,8 @@ class Printer:
             self._console.print(_clean(f"also: {where}{trouble.reason}. {trouble.sentence}  {trouble.ref}"))
         for sentence in one.waits_for:
             self._console.print(Text(_clean(f"waits: {sentence}"), "yellow"))
+        if one.trace is not None:
+            self._console.print(Text(f"trace: {one.trace}", "dim"))
         if one.slowest:
             self._console.print()
             if one.total is not None:

@@ -143,6 +143,11 @@ NODE: Final = (
 )
 """What a node adds: it runs pods, joins them to a network, builds and keeps their images."""
 
+PROMTOOL: Final = Component(
+    "promtool", {"promtool": "github.com/prometheus/prometheus/cmd/promtool"}, first_build="3 minutes on 2 cores"
+)
+"""Prometheus' own checker of alert rules, for their tests."""
+
 
 def cache_folder(env: Mapping[str, str] = os.environ) -> Path:
     """Of everything Catalyst keeps between runs on this machine."""

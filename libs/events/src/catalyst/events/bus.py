@@ -263,6 +263,10 @@ class Bus:
         """What the server says about a stream; None when there is none. Raises `Unread`."""
         return await reading.stream_info(self._client, stream)
 
+    async def consumer_info(self, stream: str, name: str) -> dict[str, Any] | None:
+        """What the server says about one consumer; None when there is none. Raises `Unread`."""
+        return await reading.consumer_info(self._client, stream, name)
+
     async def consumer_infos(self, stream: str) -> list[dict[str, Any]]:
         """What the server says about the consumers of a stream. Raises `Unread`."""
         return await reading.consumer_infos(self._client, stream)

@@ -28,6 +28,7 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from opentelemetry import metrics
 
 from catalyst.events import reading, tracing
 from catalyst.events.binding import MESSAGE_ID, decode
@@ -37,6 +38,12 @@ from catalyst.events.topology import Consumer
 from catalyst.model.points import Points
 
 logger = logging.getLogger(__name__)
+_buried = metrics.get_meter("catalyst.events").create_counter(
+    "catalyst_messages_buried", description="messages that a consumer could not handle"
+)
+_delayed = metrics.get_meter("catalyst.events").create_counter(
+    "catalyst_message_retries", description="messages handed back to be delivered again"
+)
 
 EXPIRES: Final = 30.0
 """Seconds a pull request stands before the server ends it and we ask again."""
@@ -100,10 +107,17 @@ class Consumption:
         self._ended = asyncio.Event()
         self._subscription: Subscription | None = None
         self._retry: asyncio.Task[None] | None = None
+        # From 0, or nobody would see the first one: it is an increase only where something was before.
+        _buried.add(0, self._labels)
+        _delayed.add(0, self._labels)
 
     @property
     def name(self) -> str:
         return f"{self.consumer.stream}/{self.consumer.name}"
+
+    @property
+    def _labels(self) -> dict[str, str]:
+        return {"stream": self.consumer.stream, "consumer": self.consumer.name}
 
     async def run(self) -> None:
         """Reads until cancelled (handlers are cancelled and their messages handed back) or `drain` ends."""
@@ -322,12 +336,14 @@ class Consumption:
         logger.warning(
             "message to be delivered again", extra={**self._facts(message), "reason": reason, "after": delay}
         )
+        _delayed.add(1, self._labels)
         await self._nak(message, delay)
 
     async def _dead(self, message: Msg, reason: str, event: Event | None) -> None:
         logger.error("message dead-lettered", extra={**self._facts(message), "reason": reason})
         try:
             await self._bury(self.consumer, message, reason, event)
+            _buried.add(1, self._labels)
             await message.term()
         except (BusError, Reject, nats.errors.Error) as exc:
             # Without its letter a message may not go: it stays with the server, whose own advisory is the last resort.

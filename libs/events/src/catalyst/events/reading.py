@@ -130,6 +130,14 @@ async def consumer_infos(client: Client, stream: str) -> list[dict[str, Any]]:
             return found
 
 
+async def consumer_info(client: Client, stream: str, name: str) -> dict[str, Any] | None:
+    """What the server says about one consumer, as its leader sees it; None when there is none. Raises `Unread`."""
+    try:
+        return await _api(client, f"CONSUMER.INFO.{stream}.{name}", {})
+    except _Absent:
+        return None
+
+
 async def _direct(client: Client, stream: str, request: Mapping[str, Any]) -> Stored | None:
     try:
         answer = await answered(

@@ -14,6 +14,8 @@ A team's readers are no users of this account: readers.py.
 
 ¹ and `decision.>`, the records of what it decided, which are no events.
 
+Each service may also ask how far its own consumers are: a metric.
+
 An event is a hint, never authority, and a service may not even hint at what another one says. No user may delete a
 stream, and nobody but the operator may ask for a consumer: a consumer with a chosen delivery subject would publish in
 the server's name. No permission can forbid the reply subject of a request, on which the server publishes, too
@@ -52,6 +54,8 @@ READS: Final = {
     "notifier": (STATE, LOCKS, EVENTS),
 }
 """The streams whose stored messages a service asks for."""
+MEASURES: Final = {"env-controller": (SCM, EVENTS, STATE, AUDIT)}
+"""The streams whose size a service tells to those who watch: of those it reads, so it needs no further right."""
 LOCKED: Final = ("dns-proxy", "notifier")
 """The services whose replicas elect one by a lock on the bus, because they have no rights in the cluster."""
 PROJECTS: Final = ("notifier",)
@@ -98,6 +102,7 @@ def service_user(service: str) -> User:
         publish.append("cdevents.>")
     for consumer in consumers([service]):
         publish.append(f"$JS.API.CONSUMER.MSG.NEXT.{consumer.stream}.{consumer.name}")
+        publish.append(f"$JS.API.CONSUMER.INFO.{consumer.stream}.{consumer.name}")
         publish.append(f"$JS.ACK.{consumer.stream}.{consumer.name}.>")
     for stream in READS.get(service, ()):
         publish.append(f"$JS.API.DIRECT.GET.{stream}")

@@ -24,6 +24,7 @@ from catalyst.env_controller.handlers import Handlers
 from catalyst.env_controller.reconcile import Controller
 from catalyst.env_controller.replay import command
 from catalyst.events.bus import Bus, BusSettings
+from catalyst.events.measuring import BusMetrics
 from catalyst.events.topology import ENV_CONTROLLER_EVENTS, ENV_CONTROLLER_SCM
 from catalyst.events.users import inbox_prefix
 from catalyst.kube.client import Kube
@@ -87,6 +88,7 @@ async def main(settings: Settings, life: Lifecycle, *, clock: Clock = utc_now, p
     life.add_check("nats", lambda: "; ".join(bus.problems()) or None)
     life.add_check("kubernetes", cluster.trouble)
     _measure(controller, elector)
+    life.start("measuring", BusMetrics(bus, NAME).run())
     life.start("mirrors", cluster.run())
     if settings.audit_token_file is not None:
         life.start("audit webhook", _listen_to_the_api_server(settings, audit, cluster))

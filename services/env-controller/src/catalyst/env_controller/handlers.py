@@ -74,7 +74,7 @@ class Handlers:
         """Effect, record, and then the acknowledgement."""
         event = received.event
         try:
-            standings = await self._controller.settled(FactKey(subject), event=event.message_id)
+            standings = await self._controller.settled(FactKey(subject), event=event.message_id, came=event.time)
         except Reject as refusal:
             standings = self._refused(event.data, refusal.reason)
             await self._recorded(received, standings)

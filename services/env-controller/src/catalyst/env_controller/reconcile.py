@@ -9,11 +9,12 @@ forgotten meanwhile: whoever waits for a key (`Controller.settled`) is told when
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from opentelemetry import context, metrics, propagate, trace
@@ -22,6 +23,7 @@ from pydantic import ValidationError
 from catalyst.env_controller.core import admission, unreadable
 from catalyst.env_controller.core.audit import Standing, judged
 from catalyst.env_controller.core.environment import decide, refused_by_cluster
+from catalyst.env_controller.core.measured import measured
 from catalyst.env_controller.core.merge import merge_patch
 from catalyst.env_controller.core.project import ProjectWorld, decide_project
 from catalyst.env_controller.core.recorded import BranchInputs, EnvironmentInputs, ProjectInputs, PullRequestInputs
@@ -30,6 +32,7 @@ from catalyst.env_controller.core.world import Decision, Patch, World
 from catalyst.env_controller.effects.cluster import Cluster, same_but_version, together
 from catalyst.env_controller.effects.decisions import Decided, Record, no_record
 from catalyst.env_controller.effects.history import History
+from catalyst.events import tracing
 from catalyst.events.errors import BusError, Reject, Retry
 from catalyst.events.event import Cause
 from catalyst.events.subjects import ScmSubject, branch_subject, parse_subject, pull_request_subject
@@ -38,7 +41,7 @@ from catalyst.kube.queue import BULK, INTERACTIVE, NORMAL, Queue
 from catalyst.kube.reflector import Reflector
 from catalyst.model import labels
 from catalyst.model.clock import Clock
-from catalyst.model.environment import Environment
+from catalyst.model.environment import Environment, EnvironmentStatus
 from catalyst.model.manifest import Manifest, ref_of
 from catalyst.model.names import (
     Identity,
@@ -48,7 +51,8 @@ from catalyst.model.names import (
     pull_request_environment,
 )
 from catalyst.model.project import Project
-from catalyst.model.snapshot import Snapshot, snapshot_of
+from catalyst.model.snapshot import Snapshot, snapshot_of, triggered_at
+from catalyst.service.stages import Stage, measure
 
 log = structlog.get_logger()
 tracer = trace.get_tracer("catalyst.env_controller")
@@ -85,6 +89,15 @@ class FactKey:
     subject: str
 
 
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """A life that goes: since when, and in which trace."""
+
+    uid: str
+    since: datetime
+    traceparent: str | None
+
+
 Key = EnvironmentKey | ProjectKey | FactKey
 Standings = tuple[Standing, ...]
 Ask = Callable[[Environment | None, Snapshot | None, datetime], PullRequestInputs | BranchInputs]
@@ -113,6 +126,11 @@ class Controller:
         self._waiters: dict[Key, list[asyncio.Future[Standings]]] = {}
         self._traces: dict[Key, context.Context] = {}
         self._asked: dict[Key, str] = {}
+        self._came: dict[Key, datetime] = {}
+        """When the message came that asks for a key; for a fact, the webhook."""
+        self._since: dict[Key, datetime] = {}
+        """The same, of what is being worked on."""
+        self._closing: dict[EnvironmentKey, Closing] = {}
         self._because: dict[Key, str] = {}
         self._lines: dict[str, set[Key]] = {}
         self._identities: dict[EnvironmentKey, Identity] = {}
@@ -144,11 +162,13 @@ class Controller:
             self.begun.clear()
             self._abandon()
 
-    async def settled(self, key: Key, *, event: str = "") -> Standings:
+    async def settled(self, key: Key, *, event: str = "", came: datetime | None = None) -> Standings:
         """Enqueue `key` and wait until it was reconciled from then on; of facts: what came of them for each Project.
-        Raises what cannot be retried. `event`: the id of the message that asks for it.
+        Raises what cannot be retried. `event`: the id of the message that asks for it; `came`: when that was said.
         """
         self._note(key, event)
+        if came is not None:
+            self._came[key] = came
         waiter: asyncio.Future[Standings] = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(key, []).append(waiter)
         self._traces[key] = context.get_current()
@@ -156,8 +176,11 @@ class Controller:
         return await waiter
 
     def enqueue(self, key: Key, *, after: float = 0.0, event: str = "") -> None:
+        """`event`: the id of the message that asks for it, whose trace is the present one."""
         if self.begun.is_set():
             self._note(key, event)
+            if event:
+                self._traces[key] = context.get_current()
             self._add(key, after=after)
 
     def _note(self, key: Key, event: str) -> None:
@@ -282,9 +305,11 @@ class Controller:
         waiters, result = self._waiters.pop(key, []), "failed"
         self._leave_line(key)
         self._because[key] = self._asked.pop(key, "")
+        if key in self._came:
+            self._since[key] = self._came.pop(key)
         token = context.attach(self._traces.pop(key)) if key in self._traces else None
         try:
-            with tracer.start_as_current_span(f"reconcile {kind}", attributes={"catalyst.key": str(key)}):
+            with _spanning(key):
                 standings = await RECONCILERS[type(key)](self, key) or ()
             _tell(waiters, standings)
             result = "done"
@@ -310,6 +335,9 @@ class Controller:
             if token is not None:
                 context.detach(token)
             self._because.pop(key, None)
+            since = self._since.pop(key, None)
+            if since is not None and result not in ("done", "rejected"):
+                self._came.setdefault(key, since)
             reconciled.add(1, {"kind": kind, "result": result})
             duration.record(asyncio.get_running_loop().time() - began, {"kind": kind})
 
@@ -339,6 +367,7 @@ class Controller:
             except (ValidationError, InvalidName) as error:
                 return await self._unreadable(self._cluster.environments, manifest, error)
             self._identities[key] = identity
+            self._note_closing(key, environment)
             world = await self._cluster.look(environment, self._cluster.observe(environment), self._clock())
             now = self._clock()
             decision = decide(environment, world, now)
@@ -347,7 +376,8 @@ class Controller:
             is_change = decision.changes_objects or _differs(decision, environment)
             if is_change:
                 self._record(decided)
-            said = await self._carry_out(key, environment, world, decision)
+            with _applying(environment, decision, is_change=is_change):
+                said = await self._carry_out(key, environment, world, decision)
             if said and not is_change:
                 self._record(decided)
             if not decision.changes_objects:
@@ -409,6 +439,7 @@ class Controller:
         )
         if patch:
             await self._cluster.patch_status(self._cluster.environments, environment.ref, patch)
+            _measure(environment, decision)
 
     async def _say_refused(self, environment: Environment, reason: str) -> None:
         fresh = self._cluster.environment(environment.metadata.namespace or "", environment.metadata.name)
@@ -439,9 +470,23 @@ class Controller:
         identity = self._identities.pop(key, None)
         if identity is None or key.namespace != _home(identity):
             return
+        closing = self._closing.pop(key, None)
         last = await self._said_gone(identity)
         if last is not None:
             self._again(last)
+            if closing is not None and closing.uid == last.uid:
+                with tracing.resumed(closing.traceparent):
+                    took = (self._clock() - closing.since).total_seconds()
+                    measure("close-to-gone", took, team=identity.team, project=identity.project)
+
+    def _note_closing(self, key: EnvironmentKey, environment: Environment) -> None:
+        """When it began to go, for who measures that: with the resource goes what says so."""
+        began = environment.metadata.deletion_timestamp
+        if began is not None and environment.spec.deletion is not None:
+            began = triggered_at(environment) or began
+        if began is not None:
+            notes = environment.metadata.annotations
+            self._closing[key] = Closing(environment.metadata.uid or "", began, notes.get(labels.TRACEPARENT))
 
     async def _said_gone(self, identity: Identity) -> Snapshot | None:
         """The last snapshot of this name, which says `Gone` from now on; the API server itself is asked before that
@@ -534,14 +579,14 @@ class Controller:
             if pull_requests:
                 name = pull_request_environment(pull_requests[0].data.number)
                 ask: Ask = partial(PullRequestInputs, project, refusal, pull_requests, commands)
-                standings.append(await self._request(project, name, ask, _named(key), event))
+                standings.append(await self._request(project, name, ask, key, event))
             if branches:
                 name = branch_environment(branches[0].data.branch)
                 ask = partial(BranchInputs, project, refusal, branches)
-                standings.append(await self._request(project, name, ask, _named(key), event))
+                standings.append(await self._request(project, name, ask, key, event))
         return tuple(standings)
 
-    async def _request(self, project: Project, name: str, ask: Ask, key: str, event: str) -> Standing:
+    async def _request(self, project: Project, name: str, ask: Ask, fact: FactKey, event: str) -> Standing:
         identity = Identity(project.team, project.metadata.name, name)
         home = _home(identity)
         existing = self._cluster.environment(home, name)
@@ -551,13 +596,13 @@ class Controller:
             inputs = ask(existing, await self._said_gone(identity), self._clock())
             request = inputs.decided()
         if not isinstance(request, Leave):
-            self._record(Decided(inputs, request, key, event))
+            self._record(Decided(inputs, request, _named(fact), event))
         match request:
             case Create(manifest):
-                await self._create(_traced(manifest), project)
+                await self._create(_traced(manifest, self._since.get(fact)), project)
                 self._add(EnvironmentKey(home, name), priority=INTERACTIVE)
             case Update(patch):
-                await self._cluster.patch_environment(Patch(patch.ref, _traced(patch.body)))
+                await self._cluster.patch_environment(Patch(patch.ref, _traced(patch.body, self._since.get(fact))))
                 log.info("environment updated", environment=str(identity))
                 self._add(EnvironmentKey(home, name), priority=INTERACTIVE)
             case Leave(reason):
@@ -637,15 +682,64 @@ def _acceptance(status: Manifest) -> str | None:
     return next((item["status"] for item in status.get("conditions", ()) if item["type"] == "Accepted"), None)
 
 
-def _traced(body: Manifest) -> Manifest:
-    """The present trace rides along, so that what follows from this write belongs to it."""
+def _traced(body: Manifest, came: datetime | None) -> Manifest:
+    """The present trace rides along, and when the webhook came, so that what follows from this write belongs to it.
+    What no webhook brought (a Project's rules changed) takes the note of the last one away.
+    """
     carrier: dict[str, str] = {}
     propagate.inject(carrier)
     if "traceparent" not in carrier:
         return body
     metadata = body.get("metadata", {})
     annotations = {**metadata.get("annotations", {}), labels.TRACEPARENT: carrier["traceparent"]}
+    if came is not None:
+        annotations[labels.TRIGGERED_AT] = came.isoformat()
+    elif not body.get("kind"):  # a merge patch
+        annotations[labels.TRIGGERED_AT] = None
     return {**body, "metadata": {**metadata, "annotations": annotations}}
+
+
+def _spanning(key: Key) -> AbstractContextManager[object]:
+    """A span for what a message asked for. What a watch or a timer brings has one only where it changes something: a
+    thousand looks that change nothing would be a thousand traces.
+    """
+    if not trace.get_current_span().get_span_context().is_valid:
+        return nullcontext()
+    return tracer.start_as_current_span(f"reconcile {type(key).__name__}", attributes={"catalyst.key": _named(key)})
+
+
+@contextmanager
+def _applying(environment: Environment, decision: Decision, *, is_change: bool) -> Iterator[None]:
+    """What is written and published for an Environment belongs to the trace that wrote its spec. Did a message of
+    another trace (a build's answer, sent again) ask for this look, it is linked.
+    """
+    asked: dict[str, str] = {}
+    propagate.inject(asked)
+    with tracing.resumed(environment.metadata.annotations.get(labels.TRACEPARENT)):
+        if not is_change:
+            yield
+            return
+        about: dict[str, str | int | bool] = {
+            "catalyst.environment": str(environment.identity),
+            "catalyst.phase": decision.status.phase or "" if isinstance(decision.status, EnvironmentStatus) else "",
+            "catalyst.created": len(decision.create),
+            "catalyst.applied": len(decision.apply),
+            "catalyst.deleted": len(decision.delete),
+        }
+        with tracing.spanning("apply", about, links=[asked.get("traceparent")]):
+            yield
+
+
+def _measure(environment: Environment, decision: Decision) -> None:
+    """The stages that the status, just written, says have ended."""
+    if not isinstance(decision.status, EnvironmentStatus):
+        return
+    since = triggered_at(environment) or environment.metadata.creation_timestamp
+    if since is None:
+        return
+    identity = environment.identity
+    for stage, seconds in measured(environment.status, decision.status, since):
+        measure(cast("Stage", stage), seconds, team=identity.team, project=identity.project)
 
 
 def _tell(waiters: list[asyncio.Future[Standings]], told: Exception | Standings) -> None:

@@ -11,6 +11,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 
 from catalyst.events.bus import Bus, BusSettings
 from catalyst.events.locks import Lock
+from catalyst.events.measuring import BusMetrics
 from catalyst.events.topology import CDEVENTS_EVENTS, CDEVENTS_SCM, NOTIFIER_EVENTS, NOTIFIER_SCM
 from catalyst.events.users import inbox_prefix
 from catalyst.forge.client import GitHubClient
@@ -57,6 +58,7 @@ async def main(settings: Settings, life: Lifecycle, *, clock: Clock = utc_now, p
                 group.create_task(bus.consume(consumer, handlers.handle, concurrency=consumer.max_ack_pending))
 
     life.add_check("nats", lambda: "; ".join(bus.problems()) or None)
+    life.start("measuring", BusMetrics(bus, NAME).run())
     _measure(notifier, lock)
     candidate = life.start("candidate", lock.run(lead))
     for consumer in (CDEVENTS_SCM, CDEVENTS_EVENTS):
