@@ -271,7 +271,10 @@ async def test_a_timeline_tells_of_the_letter_and_of_what_was_done(desk: Desk) -
         assert found.first
         assert (found.first.reason, found.first.ref) == ("NotHandled", f"DEAD/{number}")
     problems = (await status(bus, utc_now())).problems
-    assert "env-controller: 1 message that nobody could handle; `catalyst dead list` (runbook DeadLetters)" in problems
+    assert (
+        "env-controller: 1 message that nobody could handle; `catalyst dead list` (runbook CatalystDeadLetters)"
+        in problems
+    )
     await dead.drop(bus, number, by="hubot", reason="a test", clock=utc_now)
     lines = await environments.timeline(bus, Identity("acme", "shop", "pr-42"))
     assert [line.type for line in lines] == [

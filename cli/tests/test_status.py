@@ -101,7 +101,7 @@ async def test_a_stream_that_fills_up_is_named_before_it_is_full(desk: Desk) -> 
         (problem,) = [each for each in found.problems if each.startswith("stream")]
         assert problem.startswith("stream SCM: 8")
         assert problem.endswith(
-            "of its bytes are taken; full, it refuses what is new; give it more (runbook BusNearlyFull)"
+            "of its bytes are taken; full, it refuses what is new; give it more (runbook CatalystStreamFilling)"
         )
 
 
@@ -138,11 +138,12 @@ def test_each_kind_of_illness_has_its_sentence() -> None:
     assert problems() == ()
     full = infos(EVENTS={"state": {"bytes": 7 * 1024**3}})
     assert problems(of_streams=full) == (
-        "stream EVENTS: 88% of its bytes are taken; full, it refuses what is new; give it more (runbook BusNearlyFull)",
+        "stream EVENTS: 88% of its bytes are taken; full, it refuses what is new; give it more "
+        "(runbook CatalystStreamFilling)",
     )
     dropping = infos(DEAD={"state": {"bytes": 1024**3}, "config": {"discard": "old"}})
     assert problems(of_streams=dropping) == (
-        "stream DEAD: 100% of its bytes are taken; full, it drops its oldest; give it more (runbook BusFull)",
+        "stream DEAD: 100% of its bytes are taken; full, it drops its oldest; give it more (runbook CatalystBusFull)",
     )
     assert "stream STATE: it is not there" in problems(of_streams={**infos(), "STATE": None})[0]
     headless = infos(SCM={"cluster": {"leader": ""}})

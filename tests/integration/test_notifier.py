@@ -16,8 +16,10 @@ from nats.aio.client import Client
 from snapshots import component, crashing, route, snapshot
 from telling import BOT, REPOSITORY, Telling, telling, until
 
+from catalyst.events.bus import Bus, BusSettings
 from catalyst.events.users import inbox_prefix
 from catalyst.local.nats import Nats
+from catalyst.model.clock import utc_now
 from catalyst.model.environment import Phase
 from catalyst.model.snapshot import Snapshot
 from catalyst.notifier.core.comment import MARK
@@ -427,3 +429,36 @@ def _for(pull: PullRequest) -> dict[str, object]:
 
 def _page(on: Telling, pull: PullRequest) -> str:
     return httpx.get(f"{on.github.git_url}/{REPOSITORY}/pull/{pull.number}").text
+
+
+async def test_what_happens_is_projected_once_by_whichever_replica(on: Telling) -> None:
+    """Two replicas, of which one dies: what is said is said once."""
+    first, _ = on.notifier(), on.notifier(name="standby")
+    pull = on.pull_request()
+    await on.say(
+        at(pull, Phase.PROVISIONING, 1),
+        at(pull, Phase.READY, 2, components=(component("web", image="registry.example.org/acme/shop/web"),)),
+    )
+    operator = await Bus.connect(
+        BusSettings(on.nats.url, on.nats.seed("operator"), inbox_prefix("operator")), name="operator", clock=utc_now
+    )
+    try:
+
+        async def projected() -> list[str]:
+            found = [stored async for stored in operator.messages("CDEVENTS", "cdevents.env.acme.>")]
+            return [stored.subject.removeprefix("cdevents.env.acme.shop.pr-1.") for stored in found]
+
+        async with asyncio.timeout(15):
+            while "environment.created" not in await projected():
+                await asyncio.sleep(0.05)
+        before = await projected()
+        first.part.kill()
+        await on.say(at(pull, Phase.GONE, 3, deletion=DELETED))
+        async with asyncio.timeout(15):
+            while "environment.deleted" not in await projected():
+                await asyncio.sleep(0.05)
+        after = await projected()
+        assert after[: len(before)] == before
+        assert after.count("environment.created") == after.count("environment.deleted") == 1
+    finally:
+        await operator.drain()

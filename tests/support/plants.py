@@ -12,7 +12,7 @@ from catalyst.env_controller.core.world import Decision
 from catalyst.env_controller.effects.cluster import Cluster
 from catalyst.env_controller.effects.history import History
 from catalyst.env_controller.handlers import HANDLERS, Handlers
-from catalyst.env_controller.reconcile import FactKey
+from catalyst.env_controller.reconcile import FactKey, Standings
 from catalyst.events import binding, bus, consuming
 from catalyst.events.bus import Bus, Received
 from catalyst.events.catalogue import PullRequestChanged
@@ -57,6 +57,22 @@ def ack_before_effect() -> None:
         self._controller._add(FactKey(received.subject))
 
     HANDLERS[PullRequestChanged] = hasty  # type: ignore[index]
+
+
+def ack_before_record() -> None:
+    """A fact is acknowledged once it took effect; who did it is written down a moment later."""
+    recorded, behind = Handlers._recorded, set()
+
+    async def later(self: Handlers, received: Received, standings: Standings) -> None:
+        async def write() -> None:
+            await asyncio.sleep(1)
+            await recorded(self, received, standings)
+
+        task = asyncio.create_task(write())
+        behind.add(task)
+        task.add_done_callback(behind.discard)
+
+    Handlers._recorded = later  # type: ignore[method-assign]
 
 
 def no_uid_precondition() -> None:
@@ -133,6 +149,7 @@ PLANTS: Mapping[str, Callable[[], None]] = {
     "answer-before-publish": answer_before_publish,
     "publish-without-id": publish_without_id,
     "ack-before-effect": ack_before_effect,
+    "ack-before-record": ack_before_record,
     "no-uid-precondition": no_uid_precondition,
     "no-fence": no_fence,
     "finalizer-first": finalizer_first,

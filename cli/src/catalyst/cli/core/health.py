@@ -106,7 +106,7 @@ def health(
             *(f"{each.service}: {each.problem}" for each in leaders if each.problem),
             *(
                 f"{service}: {count} message{'s' if count > 1 else ''} that nobody could handle; `catalyst dead list` "
-                "(runbook DeadLetters)"
+                "(runbook CatalystDeadLetters)"
                 for service, count in letters.items()
             ),
         ),
@@ -115,14 +115,14 @@ def health(
 
 def _stream(name: str, info: Mapping[str, Any] | None) -> StreamHealth:
     if info is None:
-        gone = "it is not there; `python -m catalyst.events apply` makes it (runbook BusVolumeGone)"
+        gone = "it is not there; `python -m catalyst.events apply` makes it (runbook CatalystBusVolumeGone)"
         return StreamHealth(name, 0, 0, 0.0, None, gone)
     state, limit = info["state"], info["config"].get("max_bytes", -1)
     fill = state["bytes"] / limit if limit > 0 else 0.0
     problem = ""
     if fill >= NEARLY_FULL and name not in MAY_BE_FULL:
         what = "drops its oldest" if info["config"].get("discard") == "old" else "refuses what is new"
-        runbook = "BusFull" if fill >= FULL else "BusNearlyFull"
+        runbook = "CatalystBusFull" if fill >= FULL else "CatalystStreamFilling"
         problem = f"{fill:.0%} of its bytes are taken; full, it {what}; give it more (runbook {runbook})"
     elif lost := _lost(info):
         problem = lost
@@ -142,14 +142,14 @@ def _consumer(wanted: Consumer, infos: Sequence[Mapping[str, Any]]) -> ConsumerH
     info = next((each for each in infos if each["name"] == wanted.name), None)
     if info is None:
         return ConsumerHealth(
-            wanted.service,
+            _called(wanted),
             wanted.stream,
             None,
             None,
             None,
             None,
             f"consumer {wanted.name} is not there, so nothing reaches it; `python -m catalyst.events apply` "
-            "makes it (runbook ConsumerGone)",
+            "makes it (runbook CatalystConsumerGone)",
         )
     lag, unanswered = info.get("num_pending", 0), info.get("num_ack_pending", 0)
     pulls = info.get("num_waiting", 0)
@@ -163,7 +163,7 @@ def _consumer(wanted: Consumer, infos: Sequence[Mapping[str, Any]]) -> ConsumerH
     elif unanswered >= wanted.max_ack_pending:
         problem = f"all {unanswered} messages it may work on are unanswered; nothing more is delivered"
     return ConsumerHealth(
-        wanted.service, wanted.stream, lag, unanswered, info.get("num_redelivered", 0), pulls, problem
+        _called(wanted), wanted.stream, lag, unanswered, info.get("num_redelivered", 0), pulls, problem
     )
 
 
@@ -174,3 +174,8 @@ def _leader(service: str, lock: Lock | None, now: datetime) -> Leader:
     if quiet > STALE:
         return Leader(service, None, f"nobody leads; {lock.holder} was last heard of {quiet:.0f} s ago")
     return Leader(service, lock.holder)
+
+
+def _called(wanted: Consumer) -> str:
+    """`notifier`, or `notifier/cdevents` for what a service reads beside its main work."""
+    return wanted.service if wanted.name == wanted.service else f"{wanted.service}/{wanted.name}"

@@ -14,7 +14,8 @@ from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DiscardPolicy, StreamConfig, StreamInfo
 
 from catalyst.events.errors import BusError
-from catalyst.events.topology import SERVICES, STATE, Budget, Consumer, consumers, streams
+from catalyst.events.readers import Reader
+from catalyst.events.topology import SERVICES, STATE, Budget, consumers, streams
 
 FIXED: Final = ("retention", "storage")
 """Settings of a stream that the server cannot change without making it anew."""
@@ -37,7 +38,12 @@ class Change:
 
 
 async def apply(
-    jetstream: JetStreamContext, *, budget: Budget | None = None, services: Iterable[str] = SERVICES, dry: bool = False
+    jetstream: JetStreamContext,
+    *,
+    budget: Budget | None = None,
+    services: Iterable[str] = SERVICES,
+    readers: Iterable[Reader] = (),
+    dry: bool = False,
 ) -> list[Change]:
     """Applies the topology and says what it did; with `dry` only what it would do.
 
@@ -46,7 +52,9 @@ async def apply(
         nats.errors.Error: the server refused.
     """
     changes = [await _apply_stream(jetstream, wanted, dry=dry) for wanted in streams(budget)]
-    return changes + [await _apply_consumer(jetstream, wanted, dry=dry) for wanted in consumers(services)]
+    wanted = [(consumer.stream, consumer.config()) for consumer in consumers(services)]
+    wanted += [place for reader in readers for place in reader.consumers().items()]
+    return changes + [await _apply_consumer(jetstream, stream, config, dry=dry) for stream, config in wanted]
 
 
 async def _apply_stream(jetstream: JetStreamContext, wanted: StreamConfig, *, dry: bool) -> Change:
@@ -73,20 +81,20 @@ def _continued(wanted: StreamConfig) -> StreamConfig:
     return wanted.evolve(first_seq=time.time_ns() // 1_000_000) if wanted.name == STATE else wanted
 
 
-async def _apply_consumer(jetstream: JetStreamContext, consumer: Consumer, *, dry: bool) -> Change:
-    name, wanted = f"consumer {consumer.stream}/{consumer.name}", consumer.config()
+async def _apply_consumer(jetstream: JetStreamContext, stream: str, wanted: ConsumerConfig, *, dry: bool) -> Change:
+    name = f"consumer {stream}/{wanted.durable_name}"
     try:
-        info = await jetstream.consumer_info(consumer.stream, consumer.name)
+        info = await jetstream.consumer_info(stream, str(wanted.durable_name))
     except nats.js.errors.NotFoundError:
         if not dry:
-            await jetstream.add_consumer(consumer.stream, wanted)
+            await jetstream.add_consumer(stream, wanted)
         return Change("create", name)
     differing = differences(info.config, wanted)
     if not differing:
         return Change("keep", name)
     if not dry:
         await jetstream.add_consumer(
-            consumer.stream, info.config.evolve(**{field: getattr(wanted, field) for field in differing})
+            stream, info.config.evolve(**{field: getattr(wanted, field) for field in differing})
         )
     return Change("update", name, _told(info.config, wanted, differing))
 

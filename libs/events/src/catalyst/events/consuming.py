@@ -31,7 +31,7 @@ from nats.aio.subscription import Subscription
 from opentelemetry import metrics
 
 from catalyst.events import reading, tracing
-from catalyst.events.binding import decode
+from catalyst.events.binding import MESSAGE_ID, decode
 from catalyst.events.dead import LETTER_GIVEN_UP
 from catalyst.events.errors import BusError, Reject, Retry
 from catalyst.events.event import Event
@@ -41,6 +41,12 @@ from catalyst.model.points import Points
 logger = logging.getLogger(__name__)
 unreadable = metrics.get_meter("catalyst.events").create_up_down_counter(
     "catalyst_bus_unreadable_consumers", description="consumers that this process should read and cannot"
+)
+_buried = metrics.get_meter("catalyst.events").create_counter(
+    "catalyst_messages_buried", description="messages that a consumer could not handle"
+)
+_delayed = metrics.get_meter("catalyst.events").create_counter(
+    "catalyst_message_retries", description="messages handed back to be delivered again"
 )
 
 EXPIRES: Final = 30.0
@@ -65,6 +71,8 @@ class Received:
     sequence: int
     delivered: int
     in_progress: Callable[[], Awaitable[None]]
+    message_id: str = ""
+    """Under which id the bus stored it: the event's own, or `resent/…` when somebody sent it again."""
 
 
 Handler = Callable[[Received], Awaitable[None]]
@@ -103,13 +111,21 @@ class Consumption:
         self._ended = asyncio.Event()
         self._subscription: Subscription | None = None
         self._retry: asyncio.Task[None] | None = None
+        # From 0, or nobody would see the first one: it is an increase only where something was before.
+        _buried.add(0, self._labels)
+        _delayed.add(0, self._labels)
 
     @property
     def name(self) -> str:
         return f"{self.consumer.stream}/{self.consumer.name}"
 
+    @property
+    def _labels(self) -> dict[str, str]:
+        return {"stream": self.consumer.stream, "consumer": self.consumer.name}
+
     async def run(self) -> None:
         """Reads until cancelled (handlers are cancelled and their messages handed back) or `drain` ends."""
+        unreadable.add(0, {"consumer": self.name})
         self._subscription = await self._client.subscribe(f"{self._inbox}.*", cb=self._arrived)
         upkeep = asyncio.create_task(self._upkeep(), name=f"upkeep {self.name}")
         try:
@@ -307,6 +323,7 @@ class Consumption:
             sequence=metadata.sequence.stream,
             delivered=metadata.num_delivered,
             in_progress=message.in_progress,
+            message_id=(message.headers or {}).get(MESSAGE_ID, ""),
         )
         with tracing.handling(event, self.name, metadata.num_delivered):
             try:
@@ -332,12 +349,14 @@ class Consumption:
         logger.warning(
             "message to be delivered again", extra={**self._facts(message), "reason": reason, "after": delay}
         )
+        _delayed.add(1, self._labels)
         await self._nak(message, delay)
 
     async def _dead(self, message: Msg, reason: str, event: Event | None) -> None:
         logger.error("message dead-lettered", extra={**self._facts(message), "reason": reason})
         try:
             await self._bury(self.consumer, message, reason, event)
+            _buried.add(1, self._labels)
             await message.term()
         except (BusError, Reject, nats.errors.Error) as exc:
             # Without its letter a message may not go: it stays with the server, whose own advisory is the last resort.

@@ -16,7 +16,7 @@ import orjson
 from catalyst.events.catalogue import DeadLetter, DeadSettled
 from catalyst.events.errors import Reject
 from catalyst.events.stored import Stored
-from catalyst.events.topology import ADVISORY, MAX_DELIVERIES, SERVICES
+from catalyst.events.topology import ADVISORY, MAX_DELIVERIES, consumers
 
 Kind = Literal["rejected", "given up", "unanswered", "terminated", "unreadable"]
 
@@ -40,7 +40,7 @@ class Dead:
         """Whose message it was."""
         if self.letter is not None:
             return self.letter.service
-        return self.consumer if self.consumer in SERVICES else "unknown"
+        return next((each.service for each in consumers() if each.name == self.consumer), "unknown")
 
     @property
     def kind(self) -> Kind:

@@ -1,13 +1,13 @@
 """How the bus itself is, as metrics and as words in the log: each said once when it begins and once when it ends.
 
 ```
-catalyst_bus_stream_fill{stream}       of its bytes, 0 to 1          nearly full from 0.7 on
-catalyst_bus_stream_there{stream}      1, or 0: the stream does not exist
-catalyst_dead_letters{service,reason}  in DEAD, and nobody has dealt with them
+catalyst_stream_there{stream}          1, or 0: the stream does not exist
+catalyst_dead_letters{owner,reason}    in DEAD, and nobody has dealt with them; `owner`: the service that could not
 ```
 
 What the bus cannot tell of itself is counted where it is noticed: `catalyst_bus_unpublished_total{why}` (bus.py) and
-`catalyst_bus_unreadable_consumers{consumer}` (consuming.py). Thresholds and remedies: deploy/k8s/monitoring.
+`catalyst_bus_unreadable_consumers{consumer}` (consuming.py). How full each stream is: `catalyst_stream_fill`
+(measuring.py). Thresholds and remedies: deploy/k8s/monitoring.
 """
 
 import asyncio
@@ -22,8 +22,9 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from catalyst.events.catalogue import DeadSettled
 from catalyst.events.dead import Dead, joined, lean, read
 from catalyst.events.errors import BusError
+from catalyst.events.measuring import fill
 from catalyst.events.stored import Stored
-from catalyst.events.topology import DEAD, DECISIONS, STATE, streams
+from catalyst.events.topology import CDEVENTS, DEAD, DECISIONS, SERVICES, STATE, streams
 
 logger = logging.getLogger(__name__)
 
@@ -31,12 +32,12 @@ NEARLY_FULL: Final = 0.70
 """Of a stream's bytes: from here on somebody should look. Full, it refuses what is new."""
 WELL_AGAIN: Final = 0.65
 """Of a stream's bytes: below it, what was nearly full is well again. Lower, so that nothing is said at each message."""
-MAY_BE_FULL: Final = (DECISIONS,)
+MAY_BE_FULL: Final = (DECISIONS, CDEVENTS)
 """Records that are no truth: their oldest go as a matter of course."""
 EVERY: Final = 5.0
 """Seconds between two looks."""
-GONE: Final = "the stream is not there: apply the topology (runbook BusVolumeGone)"
-TAKEN: Final = f"more than {NEARLY_FULL:.0%} of its bytes are taken (runbook BusNearlyFull)"
+GONE: Final = "the stream is not there: apply the topology (runbook CatalystBusVolumeGone)"
+TAKEN: Final = f"more than {NEARLY_FULL:.0%} of its bytes are taken (runbook CatalystStreamFilling)"
 
 
 class Streams(Protocol):
@@ -120,8 +121,7 @@ class Watch:
         if info is None:
             self._fill.pop(name, None)
             return
-        limit = info["config"].get("max_bytes", -1)
-        self._fill[name] = info["state"]["bytes"] / limit if limit > 0 else 0.0
+        self._fill[name] = fill(info)
 
     def _tell(self, name: str) -> None:
         ill, before = self._illness(name), self._ill.get(name, "")
@@ -144,21 +144,16 @@ class Watch:
     def _measure(self) -> None:
         meter = metrics.get_meter("catalyst.events")
 
-        def fill(_: CallbackOptions) -> Iterable[Observation]:
-            # On copies: an exporter reads from another thread.
-            return [Observation(value, {"stream": name}) for name, value in self._fill.copy().items()]
-
+        # On copies: an exporter reads from another thread.
         def there(_: CallbackOptions) -> Iterable[Observation]:
             return [Observation(int(value), {"stream": name}) for name, value in self._there.copy().items()]
 
         def letters(_: CallbackOptions) -> Iterable[Observation]:
-            return [
-                Observation(count, {"service": service, "reason": reason})
-                for (service, reason), count in self._letters.copy().items()
-            ]
+            none = {(service, "rejected"): 0 for service in SERVICES}  # a series before the first letter
+            counts = {**none, **self._letters.copy()}
+            return [Observation(count, {"owner": owner, "reason": reason}) for (owner, reason), count in counts.items()]
 
-        meter.create_observable_gauge("catalyst_bus_stream_fill", [fill], description="share of the bytes it may take")
-        meter.create_observable_gauge("catalyst_bus_stream_there", [there], description="0: it does not exist")
+        meter.create_observable_gauge("catalyst_stream_there", [there], description="0: it does not exist")
         meter.create_observable_gauge("catalyst_dead_letters", [letters], description="nobody has dealt with them yet")
 
 
