@@ -13,8 +13,11 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 pytest_plugins = ["catalyst.local.testing"]
+settings.register_profile("catalyst", settings.default, deadline=None)  # a busy machine is not a counterexample
+settings.load_profile("catalyst")
 
 SAMPLE = 6
 
