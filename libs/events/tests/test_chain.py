@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from catalyst.events.binding import encode
@@ -13,7 +13,6 @@ from catalyst.events.event import audit_recorded
 from catalyst.events.examples import NOW
 
 SUBJECTS = ("pr-1", "pr-2")
-UNHURRIED = settings(deadline=None)  # on a busy machine the first one, which loads the models, has taken 0.3 s
 
 
 def chain(*environments: str) -> list[Link]:
@@ -49,7 +48,6 @@ def renumbered(links: list[Link]) -> list[Link]:
     return [replace(link, sequence=sequence) for sequence, link in enumerate(links, 1)]
 
 
-@UNHURRIED
 @given(streams)
 def test_what_was_written_is_as_it_was_written(links: list[Link]) -> None:
     found = verify(links, whole=True)
@@ -59,7 +57,6 @@ def test_what_was_written_is_as_it_was_written(links: list[Link]) -> None:
         assert verify(links, against=verify(links[:length]).heads).faults == ()
 
 
-@UNHURRIED
 @given(streams, st.data())
 def test_one_changed_byte_is_found(links: list[Link], data: st.DataObject) -> None:
     heads, at = verify(links).heads, data.draw(st.integers(0, len(links) - 1))
@@ -71,7 +68,6 @@ def test_one_changed_byte_is_found(links: list[Link], data: st.DataObject) -> No
         assert verify(changed).faults, "the record after it names another digest"
 
 
-@UNHURRIED
 @given(streams, st.data())
 def test_one_removed_record_is_found(links: list[Link], data: st.DataObject) -> None:
     heads, at = verify(links).heads, data.draw(st.integers(0, len(links) - 1))
@@ -83,7 +79,6 @@ def test_one_removed_record_is_found(links: list[Link], data: st.DataObject) -> 
         assert verify([*links[:at], *links[at + 1 :]], whole=True).faults, "its sequence is missing"
 
 
-@UNHURRIED
 @given(streams, st.data())
 def test_one_record_put_in_is_found(links: list[Link], data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(links) - 1))
@@ -91,7 +86,6 @@ def test_one_record_put_in_is_found(links: list[Link], data: st.DataObject) -> N
     assert verify(renumbered([*links[:at], copied, *links[at:]])).faults
 
 
-@UNHURRIED
 @given(streams, st.data())
 def test_two_records_that_changed_places_are_found(links: list[Link], data: st.DataObject) -> None:
     first = data.draw(st.integers(0, len(links) - 2))

@@ -4,10 +4,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from makers import NOW, fact, project
 
 from catalyst.env_controller.core.api_audit import ApiEvent, Place, entry_of, latest, machines, place_of
-from catalyst.env_controller.core.audit import DONE, Judgement, Standing
+from catalyst.env_controller.core.audit import DONE, Judgement, Standing, judged
 from catalyst.env_controller.core.audit import entry_of as entry_of_fact
+from catalyst.env_controller.core.recorded import PullRequestInputs
 from catalyst.events.examples import command, pull_request, push
 from catalyst.model import labels
 from catalyst.model.names import Identity
@@ -105,3 +107,14 @@ def test_facts() -> None:
     resent = entry_of_fact(pull_request(), standing, "resent/SCM/17")
     assert resent is not None
     assert (resent.principal.kind, resent.door, resent.id) == ("oncall", "resend", "resent/SCM/17/acme/shop/pr-42")
+
+
+def test_what_is_asked_for_in_a_pause_is_done_and_what_nobody_granted_is_refused() -> None:
+    """Its environment is there, and waits."""
+
+    def told(refusal: str | None) -> Judgement:
+        inputs = PullRequestInputs(project(paused=True), refusal, (fact("d-1"),), (), None, None, NOW)
+        return judged(inputs, inputs.decided())
+
+    assert told(None) == DONE
+    assert told("not granted") == Judgement("refused", "not granted")
