@@ -334,8 +334,9 @@ async def test_each_alert_has_its_metrics(installation: Installation, tmp_path: 
 
             async def seen() -> bool:
                 texts = [await metrics(service) for service in on.services]
-                found = {line.partition("{")[0] for text in texts for line in text.splitlines() if "{" in line}
-                return not wanted - found
+                lines = [line for text in texts for line in text.splitlines() if line.startswith("catalyst_")]
+                above_zero = {line.partition("{")[0] for line in lines if float(line.rpartition(" ")[2]) > 0}
+                return not wanted - above_zero
 
             await on.stage.until_async(seen, f"all of {sorted(wanted)} are told", within=SEEN)
             unread = await figure(on.controller, 'catalyst_dead_letters{owner="unknown",reason="unreadable"}')
