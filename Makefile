@@ -37,6 +37,7 @@ corpus: setup ## record these decisions anew, from all stories (NODE=1: and from
 generate: python ## CRDs, schemas, AsyncAPI and reference from the models; example payloads into tests/data
 	@$(PY) tools/fetch_examples.py
 	@$(PY) tools/fetch_asyncapi.py
+	@$(PY) tools/fetch_cdevents.py
 	@$(PY) tools/fetch_openapi.py
 	@$(PY) tools/generate.py
 

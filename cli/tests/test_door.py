@@ -279,7 +279,7 @@ def test_what_can_be_completed(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "here.json").write_text("{}")
     environ = {"HOME": str(tmp_path)}
-    assert values([""], environ) == ["why", "status", "env", "events", "dead"]
+    assert values([""], environ) == ["why", "status", "env", "events", "dead", "audit"]
     assert values(["e"], environ) == ["env", "events"]
     assert values(["env", ""], environ) == ["list", "show", "timeline", "diff"]
     assert values(["--context", ""], environ) == ["here"]

@@ -100,7 +100,9 @@ async def test_a_stream_that_fills_up_is_named_before_it_is_full(desk: Desk) -> 
         found = await status(await desk.oncall(), utc_now())
         (problem,) = [each for each in found.problems if each.startswith("stream")]
         assert problem.startswith("stream SCM: 8")
-        assert problem.endswith("of its bytes are taken; full, it refuses what is new")
+        assert problem.endswith(
+            "of its bytes are taken; full, it refuses what is new; give it more (runbook CatalystStreamFilling)"
+        )
 
 
 def infos(**changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,9 +137,14 @@ def problems(*, of_streams: Any = None, of_consumers: Any = None, locks: Any = N
 def test_each_kind_of_illness_has_its_sentence() -> None:
     assert problems() == ()
     full = infos(EVENTS={"state": {"bytes": 7 * 1024**3}})
-    assert problems(of_streams=full) == ("stream EVENTS: 88% of its bytes are taken; full, it refuses what is new",)
+    assert problems(of_streams=full) == (
+        "stream EVENTS: 88% of its bytes are taken; full, it refuses what is new; give it more "
+        "(runbook CatalystStreamFilling)",
+    )
     dropping = infos(DEAD={"state": {"bytes": 1024**3}, "config": {"discard": "old"}})
-    assert problems(of_streams=dropping) == ("stream DEAD: 100% of its bytes are taken; full, it drops its oldest",)
+    assert problems(of_streams=dropping) == (
+        "stream DEAD: 100% of its bytes are taken; full, it drops its oldest; give it more (runbook CatalystBusFull)",
+    )
     assert "stream STATE: it is not there" in problems(of_streams={**infos(), "STATE": None})[0]
     headless = infos(SCM={"cluster": {"leader": ""}})
     assert problems(of_streams=headless) == ("stream SCM: it has no leader",)

@@ -12,6 +12,7 @@ from guarantees import (
     anothers_namespace_is_spared,
     bus_dies_before_it_stored,
     disappears,
+    killed_after_its_acknowledgement,
     killed_before_its_effect,
     quick,
     redelivered_after_a_death,
@@ -67,6 +68,10 @@ GUARANTEES: dict[str, tuple[Check, str]] = {
     "ack-before-effect": (
         _on_controller(killed_before_its_effect, Rule("kube.before:create:Environment", "kill", seconds=1)),
         "acknowledged and not done",
+    ),
+    "ack-before-record": (
+        _on_controller(killed_after_its_acknowledgement, Rule("bus.acked:env-controller", "kill")),
+        "acknowledged without a record",
     ),
     "no-uid-precondition": (
         _on_controller(anothers_namespace_is_spared, Rule("kube.before:delete:Namespace", "hold")),

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import yaml
 from deployed import Deployed
 from doubles.cloudflare import CloudflareDouble
 from doubles.github import GitHubDouble
@@ -57,6 +56,8 @@ NEEDED: Final = (
     *(("dns-proxy", f"CATALYST_EDGE_{name}_FILE") for name in ("AUTHORITY", "CERTIFICATE", "KEY")),
 )
 """Settings without which a service of this installation is not to start."""
+UNHEARD: Final = {"CATALYST_NATS_URL": "nats://127.0.0.1:9"}
+HELP: Final = "`/catalyst approve SHA`"
 
 
 @dataclass
@@ -196,15 +197,15 @@ def test_who_types_the_page_has_an_installation_that_answers_a_pull_request(site
         assert repository
         until(lambda: repository.deployments and repository.checks, "a deployment and a check", PATIENCE, logs)
         # A command is heard only when the App is told of comments.
-        pull_comments = len(pull.comments)
         github.collaborator("acme/shop", "lisa", "write")
         github.write_comment(pull, "/catalyst help", author="lisa")
-        until(lambda: len(pull.comments) > pull_comments + 1, "an answer to /catalyst help", PATIENCE, logs)
+        told = "an answer to /catalyst help"
+        until(lambda: any(HELP in each.body for each in pull.comments.values()), told, PATIENCE, logs)
         until(lambda: _leads_to_the_edge(site), "Cloudflare leads the zone to the edge", PATIENCE, logs)
         hosts = [rule.get("hostname") for rule in _rules(site)]
         assert set(SERVICE_HOSTS) <= set(hosts), "dns-proxy leaves the platform's own hosts alone"
-        until(lambda: f"*.{ZONE}" in _recorded(site), "the wildcard record", PATIENCE, logs)
-        assert _recorded(site) == {*SERVICE_HOSTS, f"*.{ZONE}"}
+        until(lambda: f"*.{ZONE}" in _records(site), "the wildcard record", PATIENCE, logs)
+        assert _records(site) == {*SERVICE_HOSTS, f"*.{ZONE}"}
         builds = site.cluster.admin.get("/apis/batch/v1/jobs").raise_for_status().json()["items"]
         images = [each["image"] for job in builds for each in job["spec"]["template"]["spec"]["containers"]]
         assert "images.example.org/catalyst/kaniko:v1.25.0" in images, logs()
@@ -226,42 +227,33 @@ def _rules(site: Site) -> list[dict[str, Any]]:
     return list((site.cloud.state.configuration(tunnel)["config"] or {}).get("ingress", []))
 
 
-def _recorded(site: Site) -> set[str]:
-    return {str(record["name"]) for record in site.cloud.state.records.values()}
+def _records(site: Site) -> set[str]:
+    """The names that lead to the tunnel, by Cloudflare."""
+    (tunnel,) = site.cloud.state.tunnels
+    records = site.cloud.state.records.values()
+    return {each["name"] for each in records if each["content"] == f"{tunnel}.cfargotunnel.com" and each["proxied"]}
 
 
 def _leads_to_the_edge(site: Site) -> bool:
     return any(rule.get("hostname") == f"*.{ZONE}" and "edge.catalyst-edge" in rule["service"] for rule in _rules(site))
 
 
-def test_with_another_registry_builder_has_its_login_instead_of_the_key(site: Site, tmp_path: Path) -> None:
-    (tmp_path / "catalyst").symlink_to(ROOT)
-    walk = Walk(site.walk.guide, tmp_path, {**site.walk.environment})
-    for name in ("overlay", "another"):
-        walk.step(name)
-    rendered = list(yaml.safe_load_all((tmp_path / "rendered.yaml").read_text()))
-    (settings,) = (
-        each["data"]
-        for each in rendered
-        if each["kind"] == "ConfigMap"
-        and each["metadata"]["namespace"] == SYSTEM_NAMESPACE
-        and "CATALYST_REGISTRY" in each["data"]
-    )
-    assert "CATALYST_REALM_KEY_FILE" not in settings
-    (builder,) = (
-        each["spec"]["template"]["spec"]
-        for each in rendered
-        if (each["kind"], each["metadata"]["name"]) == ("Deployment", "builder")
-    )
-    places = {mount["name"]: mount["mountPath"] for mount in builder["containers"][0]["volumeMounts"]}
-    (volume,) = (v for v in builder["volumes"] if v.get("secret", {}).get("secretName") == "registry-credentials")
-    assert settings["CATALYST_REGISTRY_CREDENTIALS_FILE"] == f"{places[volume['name']]}/config.json"
-
-
-@pytest.mark.full(sample=4)
+@pytest.mark.full(sample=3)
 @pytest.mark.parametrize(("service", "variable"), NEEDED)
 def test_a_service_does_not_start_without(site: Site, service: str, variable: str) -> None:
-    part = site.part(service, {"CATALYST_NATS_URL": "nats://127.0.0.1:9"}, without=variable)
+    _ends_naming(variable, site.part(service, UNHEARD, without=variable))
+
+
+@pytest.mark.full(sample=3)
+@pytest.mark.parametrize(
+    ("service", "variable"), [each for each in NEEDED if re.search("PRIVATE_KEY|WEBHOOK_SECRETS|REALM_KEY", each[1])]
+)
+def test_a_service_does_not_start_without_the_file(site: Site, service: str, variable: str) -> None:
+    """The setting is there, and what it names is not: a Secret without that key, or a pod that does not mount it."""
+    _ends_naming(variable, site.part(service, UNHEARD | {variable: str(site.folder / "nowhere")}))
+
+
+def _ends_naming(variable: str, part: Part) -> None:
     part.start()
     with suppress(PartFailed):  # that it ends is what is waited for
         part.wait_until(lambda: False, within=30)
@@ -293,8 +285,29 @@ def test_a_token_that_may_less_stops_the_walk(tmp_path: Path, old: str, new: str
     with _cloudflare(guide) as cloud:
         walk = _walk(guide, tmp_path, cloud, None, None)
         walk.step("keys")
-        with pytest.raises(StepFailed, match="403"):
+        with pytest.raises(StepFailed, match=r"(?s)403.*Authentication error|Authentication error.*403"):
             _at_cloudflare(walk)
+
+
+@pytest.mark.full(sample=3)
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("mistyped\n", r"keys/cloudflare: Cloudflare refuses this token \(403, Invalid access token\); expected .*"),
+        ("", r"the file keys/cloudflare holds no secret; .*"),
+        (None, r"the file keys/cloudflare cannot be read: FileNotFoundError"),
+    ],
+)
+def test_a_token_that_is_none_is_told(tmp_path: Path, content: str | None, told: str) -> None:
+    guide = Guide.read()
+    with _cloudflare(guide) as cloud:
+        walk = _walk(guide, tmp_path, cloud, None, None)
+        token = walk.folder / "keys" / "cloudflare"
+        token.unlink() if content is None else token.write_text(content)
+        with pytest.raises(StepFailed, match=rf"(?m)\ntunnel: {told}$"):
+            walk.step("tunnel")
+        token.write_text(f"{cloud.mint(guide.token)}\n")
+        walk.step("tunnel")
 
 
 def _at_cloudflare(walk: Walk) -> None:
@@ -313,3 +326,36 @@ def test_a_key_that_is_not_given_is_named(site: Site, given: str) -> None:
     with pytest.raises(StepFailed, match=f"no Secret {where}/{name}"):
         site.walk.step("secrets", replacing={words[0]: ""})
     site.walk.step("secrets")
+
+
+@pytest.mark.full(sample=3)
+@pytest.mark.parametrize("file", ["keys/app.pem", "keys/realm.pem", "keys/cloudflare"])
+def test_a_file_that_is_not_there_is_named(site: Site, file: str) -> None:
+    with pytest.raises(StepFailed, match=f"No such file or directory: '{file}-away'"):
+        site.walk.step("secrets", replacing={f"={file} ": f"={file}-away "})
+
+
+def test_another_registry(site: Site) -> None:
+    """The last section: its patch in the overlay, its file instead of the realm's key; and builder begins its work."""
+    walk, admin = site.walk, site.cluster.admin
+    login = base64.b64encode(b"robot:secret").decode()
+    auths = {"auths": {"registry.example.org": {"auth": login}}}
+    (walk.folder / "keys" / "config.json").write_text(json.dumps(auths))
+    instead = "registry-credentials/config.json=keys/config.json"
+    assert f"give `--secret {instead}` instead" in walk.guide.text
+    try:
+        walk.step("another")
+        admin.delete(f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/secrets/realm-key").raise_for_status()
+        walk.step("secrets", replacing={"realm-key/key.pem=keys/realm.pem": instead})
+        walk.step("apply")
+        with _nats(site) as url:
+            walk.step("streams", replacing={"nats://127.0.0.1:4222": url})
+            builder = site.part("builder", {"CATALYST_NATS_URL": url})
+            builder.start()
+            try:
+                builder.wait_until(lambda: '"event":"leading"' in tail(builder.log), within=PATIENCE)
+            finally:
+                builder.stop()
+    finally:
+        for name in ("overlay", "secrets", "apply"):
+            walk.step(name)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import httpx
+import nats as nats_client
 import pytest
 from doubles.github.state import Deployment, PullRequest
 from faulted import Rule
+from nats.aio.client import Client
 from snapshots import component, crashing, route, snapshot
 from telling import BOT, REPOSITORY, Telling, telling, until
 
+from catalyst.events.bus import Bus, BusSettings
+from catalyst.events.users import inbox_prefix
 from catalyst.local.nats import Nats
+from catalyst.model.clock import utc_now
 from catalyst.model.environment import Phase
 from catalyst.model.snapshot import Snapshot
 from catalyst.notifier.core.comment import MARK
@@ -333,6 +339,67 @@ async def test_commands_are_answered_once(on: Telling) -> None:
     assert "/catalyst approve" in replies[0].body
 
 
+async def test_a_consumer_made_anew_hands_out_what_was_answered_and_nothing_is_said_twice(on: Telling) -> None:
+    await handed_out_again(on, "")
+
+
+@pytest.mark.full(sample=1)
+async def test_an_answer_without_a_look_is_said_twice(on: Telling) -> None:
+    with pytest.raises(AssertionError, match="answered twice"):
+        await handed_out_again(on, "answered-without-a-look")
+
+
+async def handed_out_again(on: Telling, plant: str) -> None:
+    process = on.notifier(plant=plant)
+    pull = on.pull_request()
+    await on.say(at(pull, Phase.READY, 1))
+    await told(on, pull, "Environment ready")
+    await on.command(pull, "help")
+    await until(lambda: len(answers(on, pull)) == 1)
+    operator = await _operator(on)
+    try:
+        jetstream = operator.jetstream()
+        await jetstream.delete_consumer("SCM", "notifier")
+        await until(lambda: process.said("consumer cannot be read"))
+        await asyncio.to_thread(on.nats.apply_topology)
+        await until(lambda: process.said("consumer answers again"))
+        handed_out = 0
+        while not handed_out:  # the old command, once more
+            info = await jetstream.consumer_info("SCM", "notifier")
+            handed_out = (info.ack_floor.stream_seq if info.ack_floor else 0) or 0
+            await asyncio.sleep(0.1)
+    finally:
+        await operator.close()
+    assert len(answers(on, pull)) == 1, "answered twice"
+    await on.command(pull, "help")
+    await until(lambda: len(answers(on, pull)) == 2)
+
+
+async def test_the_volume_of_the_bus_is_gone_and_the_comment_is_not_doubled(on: Telling) -> None:
+    process = on.notifier()
+    pull = on.pull_request()
+    await on.say(at(pull, Phase.BUILDING, 1))
+    await told(on, pull, "Environment building")
+    await asyncio.to_thread(on.nats.stop)
+    shutil.rmtree(on.nats.store)
+    await asyncio.to_thread(on.nats.start)
+    await until(lambda: process.said("lock not read"))  # who does not lead reads no consumer
+    assert "building" in on.text(pull), "absence deletes nothing"
+    await asyncio.to_thread(on.nats.apply_topology)
+    await on.say(at(pull, Phase.READY, 2))
+    await told(on, pull, "Environment ready", within=30)
+    assert len(on.comments(pull)) == 1
+
+
+def answers(on: Telling, pull: PullRequest) -> list[str]:
+    return [each.body for each in on.comments(pull) if "catalyst:answer" in each.body]
+
+
+async def _operator(on: Telling) -> Client:
+    seed = str(on.nats.seed("operator"))
+    return await nats_client.connect(on.nats.url, nkeys_seed=seed, inbox_prefix=inbox_prefix("operator"))
+
+
 async def test_where_nothing_is_granted_nothing_is_written(on: Telling) -> None:
     on.notifier()
     stranger, known = on.pull_request("a"), on.pull_request("b")
@@ -362,3 +429,36 @@ def _for(pull: PullRequest) -> dict[str, object]:
 
 def _page(on: Telling, pull: PullRequest) -> str:
     return httpx.get(f"{on.github.git_url}/{REPOSITORY}/pull/{pull.number}").text
+
+
+async def test_what_happens_is_projected_once_by_whichever_replica(on: Telling) -> None:
+    """Two replicas, of which one dies: what is said is said once."""
+    first, _ = on.notifier(), on.notifier(name="standby")
+    pull = on.pull_request()
+    await on.say(
+        at(pull, Phase.PROVISIONING, 1),
+        at(pull, Phase.READY, 2, components=(component("web", image="registry.example.org/acme/shop/web"),)),
+    )
+    operator = await Bus.connect(
+        BusSettings(on.nats.url, on.nats.seed("operator"), inbox_prefix("operator")), name="operator", clock=utc_now
+    )
+    try:
+
+        async def projected() -> list[str]:
+            found = [stored async for stored in operator.messages("CDEVENTS", "cdevents.env.acme.>")]
+            return [stored.subject.removeprefix("cdevents.env.acme.shop.pr-1.") for stored in found]
+
+        async with asyncio.timeout(15):
+            while "environment.created" not in await projected():
+                await asyncio.sleep(0.05)
+        before = await projected()
+        first.part.kill()
+        await on.say(at(pull, Phase.GONE, 3, deletion=DELETED))
+        async with asyncio.timeout(15):
+            while "environment.deleted" not in await projected():
+                await asyncio.sleep(0.05)
+        after = await projected()
+        assert after[: len(before)] == before
+        assert after.count("environment.created") == after.count("environment.deleted") == 1
+    finally:
+        await operator.drain()

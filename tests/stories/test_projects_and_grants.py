@@ -125,18 +125,3 @@ async def test_a_deleted_project_takes_its_environments_along(stage: Stage) -> N
     # Made again, it finds the pull request that is still open.
     stage.project()
     await stage.ready("pr-1")
-
-
-async def test_a_paused_project_creates_nothing_and_still_takes_away(stage: Stage) -> None:
-    stage.grant()
-    stage.project()
-    await stage.accepted()
-    await stage.deliver(stage.pull_request(1))
-    await stage.ready("pr-1")
-    stage.project(paused=True)
-    await stage.deliver(stage.pull_request(2))
-    await stage.deliver(stage.pull_request(1, action="closed", state="closed"))
-    await stage.gone("pr-1")
-    assert stage.environment("pr-2") is None
-    stage.project(paused=False)
-    await stage.ready("pr-2")

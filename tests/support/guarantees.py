@@ -25,6 +25,7 @@ from wire import own_kubeconfig
 
 from catalyst.env_controller.core.facts import PullRequestFact, fold_pull_request
 from catalyst.events.catalogue import PullRequestChanged
+from catalyst.events.chain import Link, verify
 from catalyst.forge import GitHub
 from catalyst.forge.protocol import Delivery
 from catalyst.local.installation import Installation
@@ -268,6 +269,16 @@ async def nothing_acknowledged_is_lost(scene: Scene) -> None:
     assert [delivery for delivery, times in stored.items() if times > 1] == [], "stored more than once"
     await scene.stage.until_async(scene.stage._idle, "all deliveries are handled", within=REDELIVERY)
     assert await scene.dead_letters() == scene.dead, "something was dead-lettered"
+    if scene.stage.project_condition("Ready"):  # without a Project nobody's environment was meant
+        await each_has_its_record(scene, set(stored))
+
+
+async def each_has_its_record(scene: Scene, deliveries: set[str]) -> None:
+    """Every fact that was acknowledged is in the audit exactly once, in chains that are whole."""
+    found = [one async for one in scene.operator.bus.replay("AUDIT", f"audit.{scene.stage.team}.shop.>")]
+    assert verify([Link(one.sequence, one.subject, one.data) for one in found]).faults == ()
+    recorded = Counter(json.loads(one.data)["id"].split("/")[1] for one in found)
+    assert recorded == Counter(deliveries), "acknowledged without a record, or recorded twice"
 
 
 async def bus_dies_before_it_stored(scene: Scene) -> None:
@@ -303,6 +314,19 @@ async def killed_before_its_effect(scene: Scene) -> None:
         await stage.until_async(stage._idle, "nothing waits in the consumer", within=REDELIVERY)
         await scene.quiet()
         assert stage.phase("pr-1") == "Provisioned", "acknowledged and not done"
+
+
+async def killed_after_its_acknowledgement(scene: Scene) -> None:
+    """env-controller dies as soon as a fact is acknowledged: by then its record is in the audit."""
+    stage = scene.stage
+    async with restarting(scene):
+        stage.grant()
+        stage.project()
+        await scene.until(lambda: stage.project_condition("Ready").get("status") == "True", "the Project is ready")
+        await scene.sender.deliver(stage.pull_request(1))
+        await scene.until(lambda: scene.deaths and is_up(scene.controller), "killed, restarted")
+        await scene.quiet()
+        await nothing_acknowledged_is_lost(scene)
 
 
 def is_up(service: Faulted) -> bool:

@@ -13,6 +13,7 @@ from makers import booked, merged
 
 from catalyst.env_controller.core.platform import Platform
 from catalyst.env_controller.core.world import FIELD_MANAGER
+from catalyst.env_controller.effects.audit import Audit
 from catalyst.env_controller.effects.cluster import Cluster
 from catalyst.env_controller.effects.decisions import Decided
 from catalyst.env_controller.effects.history import History
@@ -23,7 +24,7 @@ from catalyst.events.bus import Bus, Received
 from catalyst.events.catalogue import EnvironmentChanged
 from catalyst.events.errors import Unpublished
 from catalyst.events.event import Event
-from catalyst.events.stored import Published, Stored
+from catalyst.events.stored import Appended, Published, Stored
 from catalyst.kube.client import Kube, Page, WatchEvent
 from catalyst.kube.errors import AlreadyExists, Conflict, Forbidden, Invalid, NotFound, Unavailable
 from catalyst.kube.resources import Resource
@@ -256,6 +257,19 @@ class MemoryBus:
         for kept in [line[-1] for line in self.stored.values() if line[-1].subject.endswith(".environment.changed")]:
             yield kept
 
+    async def last(self, _: str, subject: str) -> Stored | None:
+        return self.stored.get(subject, [None])[-1]
+
+    async def append(self, event: Event, *, after: int) -> Appended | None:
+        if not self.connected:
+            raise Unpublished("NATS is away")
+        line = self.stored.setdefault(event.subject, [])
+        if (line[-1].sequence if line else 0) != after:
+            return None
+        kept = self._kept(event)
+        line.append(kept)
+        return Appended(kept.sequence, False, kept.data)
+
     async def publish(self, event: Event) -> Published:
         if not self.connected:
             raise Unpublished("NATS is away")
@@ -306,7 +320,9 @@ async def running(kube: MemoryKube, bus: MemoryBus, *, workers: int = 4) -> Asyn
     mirrors = asyncio.create_task(cluster.run())
     leading = asyncio.create_task(controller.lead(workers=workers, resync_seconds=600))
     await controller.begun.wait()
-    found = Running(kube, bus, controller, Handlers(controller, cluster), leading, decided)
+    found = Running(
+        kube, bus, controller, Handlers(controller, cluster, Audit(cast(Bus, bus), utc_now)), leading, decided
+    )
     try:
         yield found
     finally:

@@ -10,17 +10,20 @@ from catalyst.env_controller import reconcile
 from catalyst.env_controller.core.environment import decide
 from catalyst.env_controller.core.world import Decision
 from catalyst.env_controller.effects.cluster import Cluster
+from catalyst.env_controller.effects.history import History
 from catalyst.env_controller.handlers import HANDLERS, Handlers
-from catalyst.env_controller.reconcile import FactKey
-from catalyst.events import binding, bus
+from catalyst.env_controller.reconcile import FactKey, Standings
+from catalyst.events import binding, bus, consuming
 from catalyst.events.bus import Bus, Received
 from catalyst.events.catalogue import PullRequestChanged
 from catalyst.events.event import Event
 from catalyst.events.stored import Published
+from catalyst.events.watching import Watch
 from catalyst.kube import client, lease
 from catalyst.kube.resources import resource_of
 from catalyst.kube.transport import Request
 from catalyst.model.manifest import Manifest
+from catalyst.notifier import handlers as notifier_handlers
 
 
 def answer_before_publish() -> None:
@@ -54,6 +57,22 @@ def ack_before_effect() -> None:
         self._controller._add(FactKey(received.subject))
 
     HANDLERS[PullRequestChanged] = hasty  # type: ignore[index]
+
+
+def ack_before_record() -> None:
+    """A fact is acknowledged once it took effect; who did it is written down a moment later."""
+    recorded, behind = Handlers._recorded, set()
+
+    async def later(self: Handlers, received: Received, standings: Standings) -> None:
+        async def write() -> None:
+            await asyncio.sleep(1)
+            await recorded(self, received, standings)
+
+        task = asyncio.create_task(write())
+        behind.add(task)
+        task.add_done_callback(behind.discard)
+
+    Handlers._recorded = later  # type: ignore[method-assign]
 
 
 def no_uid_precondition() -> None:
@@ -93,14 +112,51 @@ def finalizer_first() -> None:
     setattr(reconcile, "decide", hasty)  # noqa: B010 - a name it only imports
 
 
+def state_not_said_again() -> None:
+    """env-controller believes that a new STATE still holds what it said to the old one."""
+    History.forget = lambda self: None  # type: ignore[method-assign]
+
+
+def said_at_each_look() -> None:
+    """A sick bus is told of every few seconds."""
+    tell = Watch._tell
+
+    def loudly(self: Watch, name: str) -> None:
+        self._ill.pop(name, None)
+        tell(self, name)
+
+    Watch._tell = loudly  # type: ignore[method-assign]
+
+
+def unreadable_for_ever() -> None:
+    """A consumer that answers again is still counted as one that cannot be read."""
+
+    def only_up(self: consuming.Consumption, problem: str | None) -> None:
+        if problem is not None and self.problem is None:
+            consuming.unreadable.add(1, {"consumer": self.name})
+        self.problem = problem
+
+    consuming.Consumption._problem = only_up  # type: ignore[method-assign]
+
+
+def answered_without_a_look() -> None:
+    """notifier does not look whether its answer to a command is there already."""
+    setattr(notifier_handlers, "answered", lambda *_: False)  # noqa: B010 - a name it only imports
+
+
 PLANTS: Mapping[str, Callable[[], None]] = {
     "": lambda: None,
     "answer-before-publish": answer_before_publish,
     "publish-without-id": publish_without_id,
     "ack-before-effect": ack_before_effect,
+    "ack-before-record": ack_before_record,
     "no-uid-precondition": no_uid_precondition,
     "no-fence": no_fence,
     "finalizer-first": finalizer_first,
+    "state-not-said-again": state_not_said_again,
+    "said-at-each-look": said_at_each_look,
+    "unreadable-for-ever": unreadable_for_ever,
+    "answered-without-a-look": answered_without_a_look,
 }
 
 

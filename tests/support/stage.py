@@ -96,6 +96,11 @@ class Stage:
     def grant(self, *patterns: str) -> None:
         self.installation.team(self.team, *(patterns or (f"github/{self.team}/*",)))
 
+    def annotate(self, namespace: str, **notes: str | None) -> None:
+        """As `kubectl annotate` does: `catalyst.dev/<name with hyphens>`; None takes it off."""
+        named = {f"catalyst.dev/{name.replace('_', '-')}": text for name, text in notes.items()}
+        self.patch(f"/api/v1/namespaces/{namespace}", {"metadata": {"annotations": named}})
+
     def project(self, name: str = "shop", repository: str | None = None, **spec: Any) -> dict[str, Any]:
         source = {"repository": repository or self.repository}
         return self.apply("Project", self.team, name, {"source": source, **spec})

@@ -48,7 +48,7 @@ class Telling:
         self.github.commit(REPOSITORY, branch, {f"{branch}.txt": "hello"})
         return self.github.open_pull_request(REPOSITORY, head=branch)
 
-    def notifier(self, *rules: Rule, name: str = "notifier", **settings: object) -> Faulted:
+    def notifier(self, *rules: Rule, name: str = "notifier", plant: str = "", **settings: object) -> Faulted:
         """Started; ended when the test ends."""
         log, (port,) = self.folder / f"{name}.points", free_ports(1)
         key = self.folder / "app.pem"
@@ -66,7 +66,7 @@ class Telling:
             "CATALYST_OPS_PORT": str(port),
             "FAULTS": json.dumps([asdict(rule) for rule in rules]),
             "FAULTS_LOG": str(log),
-            "PLANT": "",
+            "PLANT": plant,
             **{f"CATALYST_{setting.upper()}": str(value) for setting, value in settings.items()},
         }
         faulted.phase_file(log).write_text("-")

@@ -21,6 +21,7 @@ from catalyst.events.applying import apply
 from catalyst.events.bus import Bus, BusSettings
 from catalyst.events.examples import NOW
 from catalyst.events.keys import write_keys
+from catalyst.events.readers import Reader
 from catalyst.events.server import nats_server_config
 from catalyst.events.topology import Budget
 from catalyst.events.users import OPERATOR, inbox_prefix, users
@@ -28,6 +29,7 @@ from catalyst.model.points import Points, no_points
 
 MIB = 1024 * 1024
 SMALL = Budget(scm=256 * MIB, events=256 * MIB, state=64 * MIB, audit=64 * MIB, dead=64 * MIB)
+READERS = (Reader("acme", "ci"), Reader("acme", "bot"), Reader("beta", "ci"))
 ROOMY = replace(SMALL, scm=512 * MIB)
 
 
@@ -39,9 +41,10 @@ class Server:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        public = write_keys(folder / "keys", [user.name for user in users()])
-        self._config = folder / "nats.json"
-        self._config.write_text(
+        names = [user.name for user in users()] + [reader.user for reader in READERS]
+        public = write_keys(folder / "keys", names)
+        self.config = folder / "nats.json"
+        self.config.write_text(
             nats_server_config(
                 store_dir=folder / "store", port=self.port, public_keys=public, sync_always=sync_always, budget=ROOMY
             )
@@ -58,7 +61,7 @@ class Server:
     def start(self) -> None:
         binary = Path(sys.executable).parent / "nats-server"
         with (self.folder / "nats.log").open("ab") as log:
-            self.process = subprocess.Popen([binary, "-c", self._config], stdout=log, stderr=log)
+            self.process = subprocess.Popen([binary, "-c", self.config], stdout=log, stderr=log)
 
     async def answers(self) -> None:
         for _ in range(200):
@@ -114,7 +117,7 @@ async def operator(bare_server: Server) -> AsyncIterator[Client]:
 @pytest.fixture
 async def server(bare_server: Server, operator: Client) -> Server:
     """A server with the topology."""
-    await apply(operator.jetstream(), budget=SMALL)
+    await apply(operator.jetstream(), budget=SMALL, readers=READERS)
     return bare_server
 
 

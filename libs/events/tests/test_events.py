@@ -68,7 +68,11 @@ def test_subjects_read_as_documented_and_back() -> None:
             "env.acme.shop.pr-42.build.requested",
             subjects.EnvironmentSubject(identity, "build", "requested"),
         ),
-        subjects.audit_subject(identity): ("audit.acme.shop.pr-42", subjects.AuditSubject(identity)),
+        subjects.audit_subject("acme", "shop", "pr-42"): (
+            "audit.acme.shop.pr-42",
+            subjects.AuditSubject("acme", "shop", "pr-42"),
+        ),
+        subjects.audit_subject("acme", "shop"): ("audit.acme.shop", subjects.AuditSubject("acme", "shop")),
         subjects.dead_subject("env-controller"): ("dead.env-controller", subjects.DeadSubject("env-controller")),
     }
     for subject, (text, parsed) in table.items():

@@ -16,7 +16,7 @@ from nats.aio.msg import Msg
 from catalyst.events.binding import encode
 from catalyst.events.event import Event
 from catalyst.events.examples import examples, pull_request, push
-from catalyst.events.topology import EVENTS, SCM
+from catalyst.events.topology import EVENTS, SCM, consumers
 from catalyst.events.users import READS, users
 
 
@@ -98,14 +98,22 @@ async def test_only_env_controller_records_decisions_and_cannot_read_them(user: 
     assert await other.try_("$JS.API.DIRECT.GET.DECISIONS", b'{"seq": 1}') == (user == "operator")
 
 
+@pytest.mark.parametrize("user", ["webhook-ingest", "env-controller", "builder", "dns-proxy", "notifier"])
+async def test_a_service_is_told_how_far_its_own_consumers_are_and_no_others(user: str, session_of: Any) -> None:
+    session = await session_of(user)
+    for consumer in consumers():
+        call = f"$JS.API.CONSUMER.INFO.{consumer.stream}.{consumer.name}"
+        assert await session.try_(call) == (consumer.service == user), call
+
+
 async def test_env_controller_reads_what_it_needs(session_of: Any) -> None:
     session = await session_of("env-controller")
     for stream in READS["env-controller"]:
         assert await session.try_(f"$JS.API.DIRECT.GET.{stream}", b'{"seq": 1}')
         assert await session.try_(f"$JS.API.STREAM.INFO.{stream}")
-    for stream in ("AUDIT", "DEAD"):
+    for stream in ("LOCKS", "DECISIONS", "CDEVENTS"):
         assert not await session.try_(f"$JS.API.DIRECT.GET.{stream}", b'{"seq": 1}')
-        assert not await session.try_(f"$JS.API.STREAM.INFO.{stream}")
+        assert await session.try_(f"$JS.API.STREAM.INFO.{stream}")  # how full it is
     # The other door to the same messages, which no filter and no subject can narrow.
     assert not await session.try_("$JS.API.STREAM.MSG.GET.SCM", b'{"seq": 1}')
 
@@ -164,7 +172,7 @@ async def test_notifier_states_no_facts_and_holds_its_own_lock_only(session_of: 
 
 
 @pytest.mark.parametrize("user", ["webhook-ingest", "env-controller", "builder", "dns-proxy", "notifier"])
-@pytest.mark.parametrize("stream", ["SCM", "EVENTS", "STATE", "AUDIT", "DEAD", "LOCKS", "DECISIONS"])
+@pytest.mark.parametrize("stream", ["SCM", "EVENTS", "STATE", "AUDIT", "DEAD", "LOCKS", "DECISIONS", "CDEVENTS"])
 async def test_no_service_can_make_history_disappear(user: str, stream: str, session_of: Any) -> None:
     session = await session_of(user)
     for call in ("STREAM.DELETE", "STREAM.PURGE", "STREAM.UPDATE", "STREAM.CREATE", "STREAM.MSG.DELETE"):
@@ -175,7 +183,7 @@ async def test_no_service_can_make_history_disappear(user: str, stream: str, ses
 
 async def test_the_operator_reads_all_and_deletes_nothing(session_of: Any, operator: Client) -> None:
     session = await session_of("operator")
-    for stream in ("SCM", "EVENTS", "STATE", "AUDIT", "DEAD", "LOCKS", "DECISIONS"):
+    for stream in ("SCM", "EVENTS", "STATE", "AUDIT", "DEAD", "LOCKS", "DECISIONS", "CDEVENTS"):
         assert await session.try_(f"$JS.API.STREAM.INFO.{stream}")
         assert await session.try_(f"$JS.API.DIRECT.GET.{stream}", b'{"seq": 1}')
         assert not await session.try_(f"$JS.API.STREAM.DELETE.{stream}")
@@ -215,9 +223,10 @@ def test_the_users_in_full() -> None:
         "scm.>",
         "dead.webhook-ingest",
         "$JS.API.CONSUMER.MSG.NEXT.SCM.webhook-ingest",
+        "$JS.API.CONSUMER.INFO.SCM.webhook-ingest",
         "$JS.ACK.SCM.webhook-ingest.>",
     )
-    assert found["oncall"].subscribe == ("_INBOX_oncall.>", "scm.>", "env.>", "audit.>", "dead.>")
+    assert found["oncall"].subscribe == ("_INBOX_oncall.>", "scm.>", "env.>", "audit.>", "dead.>", "cdevents.>")
     assert found["oncall"].publish == (
         "scm.*.*.*.comment.*",
         "scm.*.*.*.pull_request.*",
@@ -232,7 +241,7 @@ def test_the_users_in_full() -> None:
         *(
             f"$JS.API.{call}.{stream}"
             for call in ("DIRECT.GET", "STREAM.INFO", "CONSUMER.LIST")
-            for stream in ("SCM", "EVENTS", "STATE", "AUDIT", "DEAD", "LOCKS", "DECISIONS")
+            for stream in ("SCM", "EVENTS", "STATE", "AUDIT", "DEAD", "LOCKS", "CDEVENTS", "DECISIONS")
             if (call, stream) != ("DIRECT.GET", "DECISIONS")
         ),
     )
@@ -245,8 +254,10 @@ def test_the_users_in_full() -> None:
         "dead.env-controller",
         "decision.>",
         "$JS.API.CONSUMER.MSG.NEXT.SCM.env-controller",
+        "$JS.API.CONSUMER.INFO.SCM.env-controller",
         "$JS.ACK.SCM.env-controller.>",
         "$JS.API.CONSUMER.MSG.NEXT.EVENTS.env-controller",
+        "$JS.API.CONSUMER.INFO.EVENTS.env-controller",
         "$JS.ACK.EVENTS.env-controller.>",
         "$JS.API.DIRECT.GET.SCM",
         "$JS.API.STREAM.INFO.SCM",
@@ -254,6 +265,13 @@ def test_the_users_in_full() -> None:
         "$JS.API.STREAM.INFO.EVENTS",
         "$JS.API.DIRECT.GET.STATE",
         "$JS.API.STREAM.INFO.STATE",
+        "$JS.API.DIRECT.GET.AUDIT",
+        "$JS.API.STREAM.INFO.AUDIT",
+        "$JS.API.DIRECT.GET.DEAD",
+        "$JS.API.STREAM.INFO.DEAD",
+        "$JS.API.STREAM.INFO.LOCKS",
+        "$JS.API.STREAM.INFO.DECISIONS",
+        "$JS.API.STREAM.INFO.CDEVENTS",
     )
     assert found["builder"].subscribe == ("_INBOX_builder.>",)
     assert found["builder"].publish == (
@@ -261,6 +279,7 @@ def test_the_users_in_full() -> None:
         "env.*.*.*.build.cleaned",
         "dead.builder",
         "$JS.API.CONSUMER.MSG.NEXT.EVENTS.builder",
+        "$JS.API.CONSUMER.INFO.EVENTS.builder",
         "$JS.ACK.EVENTS.builder.>",
         "$JS.API.DIRECT.GET.STATE",
         "$JS.API.STREAM.INFO.STATE",
@@ -271,6 +290,7 @@ def test_the_users_in_full() -> None:
         "dead.dns-proxy",
         "lock.dns-proxy",
         "$JS.API.CONSUMER.MSG.NEXT.EVENTS.dns-proxy",
+        "$JS.API.CONSUMER.INFO.EVENTS.dns-proxy",
         "$JS.ACK.EVENTS.dns-proxy.>",
         "$JS.API.DIRECT.GET.STATE",
         "$JS.API.STREAM.INFO.STATE",
@@ -280,14 +300,25 @@ def test_the_users_in_full() -> None:
     assert found["notifier"].publish == (
         "dead.notifier",
         "lock.notifier",
+        "cdevents.>",
         "$JS.API.CONSUMER.MSG.NEXT.EVENTS.notifier",
+        "$JS.API.CONSUMER.INFO.EVENTS.notifier",
         "$JS.ACK.EVENTS.notifier.>",
         "$JS.API.CONSUMER.MSG.NEXT.SCM.notifier",
+        "$JS.API.CONSUMER.INFO.SCM.notifier",
         "$JS.ACK.SCM.notifier.>",
+        "$JS.API.CONSUMER.MSG.NEXT.SCM.cdevents",
+        "$JS.API.CONSUMER.INFO.SCM.cdevents",
+        "$JS.ACK.SCM.cdevents.>",
+        "$JS.API.CONSUMER.MSG.NEXT.EVENTS.cdevents",
+        "$JS.API.CONSUMER.INFO.EVENTS.cdevents",
+        "$JS.ACK.EVENTS.cdevents.>",
         "$JS.API.DIRECT.GET.STATE",
         "$JS.API.STREAM.INFO.STATE",
         "$JS.API.DIRECT.GET.LOCKS",
         "$JS.API.STREAM.INFO.LOCKS",
+        "$JS.API.DIRECT.GET.EVENTS",
+        "$JS.API.STREAM.INFO.EVENTS",
     )
 
 
@@ -328,3 +359,20 @@ async def test_who_is_on_call_reads_all_and_says_again_what_is_consumed(session_
         await session.client.subscribe(subject)
     await session.client.flush()
     assert len(session.refusals) == before
+
+
+@pytest.mark.parametrize("user", ["webhook-ingest", "builder", "dns-proxy", "notifier", "operator", "oncall"])
+async def test_only_env_controller_writes_the_audit(user: str, session_of: Any) -> None:
+    controller, other = await session_of("env-controller"), await session_of(user)
+    assert await controller.try_("audit.acme.shop.pr-42", b"x")
+    assert not await other.try_("audit.acme.shop.pr-42", b"x")
+
+
+async def test_nobody_takes_a_record_away(session_of: Any) -> None:
+    controller = await session_of("env-controller")
+    assert await controller.try_("audit.acme.shop.pr-42", b"x")
+    for user in ("env-controller", "oncall", "operator"):
+        session = await session_of(user)
+        for call in ("STREAM.PURGE", "STREAM.DELETE", "STREAM.MSG.DELETE"):
+            assert not await session.try_(f"$JS.API.{call}.AUDIT", b'{"seq": 1}'), (user, call)
+        assert await session.try_("$JS.API.STREAM.INFO.AUDIT"), f"{user} may look"

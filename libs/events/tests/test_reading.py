@@ -259,6 +259,10 @@ async def test_what_the_server_says_of_streams_and_consumers(bus_of: Any) -> Non
         "builder",
         "dns-proxy",
         "notifier",
+        "cdevents",
+        "reader--acme--ci",
+        "reader--acme--bot",
+        "reader--beta--ci",
     }
 
 

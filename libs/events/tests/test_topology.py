@@ -19,6 +19,8 @@ from catalyst.events.examples import changed, pull_request
 from catalyst.events.keys import read_public_keys, write_keys
 from catalyst.events.server import nats_server_config
 from catalyst.events.topology import (
+    CDEVENTS_EVENTS,
+    CDEVENTS_SCM,
     CONSUMERS,
     DUPLICATE_WINDOW,
     ENV_CONTROLLER_SCM,
@@ -49,6 +51,7 @@ async def test_applied_once_made_twice_kept(bare_server: Any, operator: Client) 
         "create stream DEAD",
         "create stream LOCKS",
         "create stream DECISIONS",
+        "create stream CDEVENTS",
         "create consumer SCM/webhook-ingest",
         "create consumer SCM/env-controller",
         "create consumer EVENTS/env-controller",
@@ -56,6 +59,8 @@ async def test_applied_once_made_twice_kept(bare_server: Any, operator: Client) 
         "create consumer EVENTS/dns-proxy",
         "create consumer EVENTS/notifier",
         "create consumer SCM/notifier",
+        "create consumer SCM/cdevents",
+        "create consumer EVENTS/cdevents",
     ]
     assert {change.action for change in await apply(jetstream, budget=SMALL)} == {"keep"}
 
@@ -114,7 +119,7 @@ async def test_state_keeps_the_last_snapshot_of_each(server: Any, operator: Clie
 
 def test_only_consumers_of_services_that_exist_are_made() -> None:
     assert consumers() == CONSUMERS
-    assert consumers(["notifier"]) == (NOTIFIER_EVENTS, NOTIFIER_SCM)
+    assert consumers(["notifier"]) == (NOTIFIER_EVENTS, NOTIFIER_SCM, CDEVENTS_SCM, CDEVENTS_EVENTS)
 
 
 def test_keys_are_private_and_stay(tmp_path: Path) -> None:

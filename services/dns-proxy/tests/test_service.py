@@ -54,9 +54,11 @@ async def test_every_phase_shows_its_page_through_the_edge(scene: Scene) -> None
         await scene.say(snapshot("pr-3", Phase.READY, port=1))
         await scene.say(snapshot("pr-4", Phase.WAITING, routes=()))
         await scene.say(snapshot("pr-5", Phase.GONE))
+        await scene.say(snapshot("pr-7", Phase.WAITING, routes=(), reason="MaximumReached"))
         await scene.tells(*((host_of(f"pr-{number}"), True) for number in (1, 2, 3)))
         expected = {1: (503, "Build the image"), 2: (503, "Crash loop"), 3: (502, "does not answer")}
         expected |= {4: (503, "Waiting for a person"), 5: (410, "gone"), 6: (404, "Nothing lives here")}
+        expected |= {7: (503, "Waiting for its turn")}
         for number, (status, words) in expected.items():
             answer = await visitor.get("https", host_of(f"pr-{number}"), headers=html)
             assert (answer.status_code, words in answer.text) == (status, True), answer.text

@@ -186,6 +186,11 @@ def test_an_environment_needs_its_project_and_inherits_its_problems() -> None:
 # Nothing is ignored in silence: every field of the models either changes what is done, or is named as unsupported.
 # A new field that is neither fails here.
 
+
+def _begun(asked: Project) -> object:
+    return decide(environment(), World(PLATFORM, asked, GRANTS), NOW)
+
+
 SOURCE: dict[str, Any] = {"branch": "basket", "commit": "a" * 40, "pullRequest": {"number": 42}}
 
 
@@ -257,7 +262,7 @@ EFFECTS_OF_A_PROJECT: Mapping[str, tuple[Any, Callable[[Project], object]]] = {
     "secrets[].name": ([{"name": "y"}], _shared),
     "secrets[].types": ([{"name": "x", "types": ["Development"]}], _shared),
     "secrets[].forks": ([{"name": "x", "forks": True}], _shared),
-    "paused": (True, _asked),
+    "paused": (True, _begun),
 }
 """Path → a value, and where it shows. What a component says shows in what is built, run and routed: `_run`."""
 

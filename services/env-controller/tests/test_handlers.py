@@ -10,7 +10,7 @@ from in_memory import MemoryBus, MemoryKube, Running, running, with_team
 from makers import HOST, environment_manifest, project_manifest
 
 from catalyst.events import examples
-from catalyst.events.catalogue import BuildCleaned, EnvironmentName, RouteChanged
+from catalyst.events.catalogue import AuditRecord, BuildCleaned, EnvironmentName, RouteChanged
 from catalyst.events.errors import Reject, Retry
 from catalyst.events.event import build_cleaned, route_changed
 from catalyst.local.virtual_time import EPOCH, virtual_loop
@@ -54,6 +54,31 @@ def with_an_environment(story: Callable[[Running, str], Awaitable[None]]) -> Non
 def answers(found: Running) -> Manifest:
     answered: Manifest = found.kube.objects[ENVIRONMENT]["status"].get("answers", {})
     return answered
+
+
+def test_a_fact_that_the_cluster_refuses_is_recorded_before_it_is_refused() -> None:
+    async def told() -> None:
+        kube, bus = MemoryKube(), MemoryBus()
+        await with_team(kube, project_manifest())
+        async with running(kube, bus) as found:
+            await asyncio.sleep(5)
+
+            def records() -> list[tuple[int, str, str | None]]:
+                data = [stored.event().data for stored in bus.stored.get("audit.acme.shop.pr-42", [])]
+                return [(one.number, one.outcome, one.reason) for one in data if isinstance(one, AuditRecord)]
+
+            kube.refused = {"Environment"}
+            with pytest.raises(Reject, match="Environment is refused"):
+                await found.handlers.handle(bus.deliver(examples.pull_request(delivery="d-1")))
+            ((number, outcome, reason),) = records()
+            assert (number, outcome) == (1, "refused")
+            assert "Environment is refused" in (reason or "")
+            kube.refused = set()
+            await found.handlers.handle(bus.deliver(examples.pull_request(delivery="d-2")))
+            assert records()[1:] == [(2, "done", None)]
+
+    with virtual_loop() as runner:
+        runner.run(told())
 
 
 def test_answers_in_life_and_in_death() -> None:

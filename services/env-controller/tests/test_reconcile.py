@@ -17,7 +17,7 @@ from catalyst.events.errors import Reject
 from catalyst.events.event import route_changed
 from catalyst.local.virtual_time import EPOCH, virtual_loop
 from catalyst.model import labels
-from catalyst.model.manifest import Manifest
+from catalyst.model.manifest import Manifest, ref_of
 
 ENVIRONMENT = ("Environment", "acme--shop", "pr-42")
 WORKLOAD = ("Namespace", "", "acme--shop--pr-42")
@@ -404,5 +404,95 @@ def test_a_question_that_is_asked_again_is_a_decision_of_its_own() -> None:
         await found.handlers.handle(found.bus.deliver(answer))
         await asyncio.sleep(1)
         assert found.decided[0].event == answer.message_id
+
+    on_virtual_time(story)
+
+
+def _of_bot(number: int, **fields: Any) -> Any:
+    return fact(f"d-{number}-{fields.get('action', 'opened')}", number=number, author="bot", **fields)
+
+
+def _waiting(kube: MemoryKube) -> dict[str, str]:
+    """Names of the Environments that wait, and for what."""
+    found = {}
+    for (kind, _, name), item in kube.objects.items():
+        conditions = {each["type"]: each for each in item.get("status", {}).get("conditions", ())}
+        if kind == "Environment" and item.get("status", {}).get("phase") == "Waiting":
+            found[name] = conditions["Admitted"]["message"].partition(";")[0]
+    return found
+
+
+def _begun(kube: MemoryKube) -> set[str]:
+    return {name.removeprefix("acme--shop--") for kind, _, name in kube.objects if kind == "Namespace"} - {
+        "acme",
+        "acme--shop",
+    }
+
+
+async def _annotated(kube: MemoryKube, namespace: str, **notes: str | None) -> None:
+    ref = ref_of(kube.objects["Namespace", "", namespace])
+    named = {f"catalyst.dev/{name.replace('_', '-')}": text for name, text in notes.items()}
+    await kube.patch(ref, {"metadata": {"annotations": named}})
+
+
+async def _opened(found: Running, numbers: range) -> None:
+    async with asyncio.TaskGroup() as group:
+        for number in numbers:
+            group.create_task(found.handlers.handle(found.bus.deliver(_of_bot(number))))
+
+
+def test_a_hundred_stand_in_line_and_cost_few_writes() -> None:
+    async def story(found: Running) -> None:
+        await _annotated(found.kube, "acme", maximum_environments="10")
+        await asyncio.sleep(1)
+        await _opened(found, range(1, 101))
+        await asyncio.sleep(320)
+        first = _begun(found.kube)
+        assert len(first) == 10
+        assert sorted(_waiting(found.kube).values()) == sorted(f"Position {n} of 90" for n in range(1, 91))
+
+        written = len(found.kube.log)
+        await asyncio.sleep(3000)
+        assert len(found.kube.log) == written, "a line at rest writes nothing"
+
+        (next_,) = [name for name, said in _waiting(found.kube).items() if said.startswith("Position 1 ")]
+        gone = int(min(first).removeprefix("pr-"))
+        await found.handlers.handle(found.bus.deliver(_of_bot(gone, second=9, action="closed", state="closed")))
+        await asyncio.sleep(9)  # Kubernetes takes 5 s for the namespace
+        assert _begun(found.kube) == first - {f"pr-{gone}"} | {next_}, (
+            "the next begins, without waiting to be looked at"
+        )
+        written = len(found.kube.log)
+        await asyncio.sleep(300)
+        assert sorted(_waiting(found.kube).values()) == sorted(f"Position {n} of 89" for n in range(1, 90))
+        assert len(found.kube.log) - written <= 89, "who stands in line is told once that it moved"
+
+        await _annotated(found.kube, "acme", maximum_environments=None)
+        await asyncio.sleep(20)
+        assert len(_begun(found.kube)) == 99
+
+    on_virtual_time(story, workers=16)
+
+
+@pytest.mark.parametrize("where", ["acme", "catalyst-system"])
+def test_what_waits_for_the_end_of_a_pause_needs_no_webhook(where: str) -> None:
+    async def story(found: Running) -> None:
+        await found.kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "catalyst-system"}})
+        await _opened(found, range(1, 2))
+        await asyncio.sleep(5)
+        await _annotated(found.kube, where, paused="moving, ask ann")
+        await _opened(found, range(2, 5))
+        await asyncio.sleep(5)
+        assert _begun(found.kube) - {"catalyst-system"} == {"pr-1"}
+        assert len(_waiting(found.kube)) == 3
+        written = len(found.kube.log)
+        await asyncio.sleep(3000)
+        assert len(found.kube.log) == written
+        await found.handlers.handle(found.bus.deliver(_of_bot(2, second=9, action="closed", state="closed")))
+        await asyncio.sleep(20)
+        assert ("Environment", "acme--shop", "pr-2") not in found.kube.objects, "closing removes"
+        await _annotated(found.kube, where, paused=None)
+        await asyncio.sleep(5)
+        assert _begun(found.kube) - {"catalyst-system"} == {"pr-1", "pr-3", "pr-4"}
 
     on_virtual_time(story)

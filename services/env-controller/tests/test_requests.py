@@ -120,7 +120,6 @@ def test_expiry_counts_from_now_and_rounds_up_to_whole_seconds() -> None:
     [
         (asked(**CLOSED), "closed, and there is no environment"),
         (asked(NOT_WANTED), "spec.triggers.pullRequests.enabled is false"),
-        (asked(project(paused=True)), "the Project is paused (spec.paused)"),
         (asked(refusal="the Project is not accepted: why"), "the Project is not accepted: why"),
         (
             asked(existing=GOING),
@@ -147,12 +146,18 @@ def test_expiry_counts_from_now_and_rounds_up_to_whole_seconds() -> None:
             "Environment pr-42 exists and was made for something else: rename it, or let it go",
         ),
         (asked(existing=ALIVE), "the environment is as it should be"),
-        (asked(project(paused=True), ALIVE, head=B), "the Project is paused (spec.paused)"),
         (asked(existing=ALIVE, head=B, refusal="refused"), "refused"),
     ],
 )
 def test_left_alone(request_: Request, reason: str) -> None:
     assert left(request_) == reason
+
+
+def test_a_pause_is_no_reason_to_forget_what_was_asked() -> None:
+    """`decide` makes nothing of it; what is in the spec proceeds without another webhook."""
+    paused = project(paused=True)
+    assert asked(paused) == asked()
+    assert asked(paused, ALIVE, head=B) == asked(existing=ALIVE, head=B)
 
 
 def test_a_project_that_goes_creates_nothing() -> None:

@@ -79,6 +79,19 @@ def test_an_unknown_reason_gets_the_general_advice() -> None:
             snapshot(Phase.WAITING, conditions=(ACCEPTED, condition("Approved", False, "Manual", "ask ann"))),
             ("held", "ask ann"),
         ),
+        (
+            snapshot(
+                Phase.WAITING, conditions=(ACCEPTED, condition("Admitted", False, "Paused", "Team acme; ask ann"))
+            ),
+            ("It waits", "Paused", "Team acme; ask ann"),
+        ),
+        (
+            snapshot(
+                Phase.WAITING,
+                conditions=(ACCEPTED, condition("Admitted", False, "MaximumReached", "Position 12 of 88; the maximum")),
+            ),
+            ("It waits", "MaximumReached", "Position 12 of 88; the maximum"),
+        ),
     ],
 )
 def test_what_waits_says_for_what(held: Snapshot, says: tuple[str, ...]) -> None:
@@ -86,6 +99,19 @@ def test_what_waits_says_for_what(held: Snapshot, says: tuple[str, ...]) -> None
     assert "Environment waiting" in page.text
     for words in says:
         assert words in page.text + page.code
+
+
+def test_what_runs_while_something_new_waits_keeps_its_link() -> None:
+    held = condition("Admitted", False, "Paused", "Team acme is paused.")
+    serving = snapshot(
+        Phase.WAITING,
+        conditions=(ACCEPTED, held),
+        components=(component("web"),),
+        url="https://pr-42--shop--acme.example/",
+    )
+    assert "https://pr-42--shop--acme.example/" in shown(told(serving)).links
+    starting = snapshot(Phase.WAITING, conditions=(ACCEPTED, held), url="https://pr-42--shop--acme.example/")
+    assert "https://pr-42--shop--acme.example/" not in shown(told(starting)).links
 
 
 def test_after_closing_a_short_line_is_left() -> None:

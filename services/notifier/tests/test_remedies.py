@@ -9,10 +9,13 @@ from catalyst.model.remedies import REMEDIES, UNKNOWN, remedy
 
 ROOT = Path(__file__).parents[3]
 RUNBOOKS = ROOT / "docs" / "runbooks"
+ALERTS = ROOT / "deploy" / "k8s" / "monitoring"
 
 
-def test_each_reason_has_its_runbook_and_each_runbook_a_reason() -> None:
+def test_each_reason_and_alert_has_its_runbook_and_each_runbook_a_reason() -> None:
     linked = {each.runbook for each in (*REMEDIES.values(), UNKNOWN)}
+    texts = [rules.read_text() for rules in ALERTS.rglob("*.yaml")]
+    linked |= {page for text in texts for page in re.findall(r"docs/runbooks/(\w+)\.md", text)}
     pages = {page.stem for page in RUNBOOKS.glob("*.md")} - {"README"}
     assert linked == pages
 

@@ -1,17 +1,22 @@
 """Each command as a function of the bus: read the arguments, ask the operation, print, and the exit code."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
 
+from catalyst.cli.core import trail
 from catalyst.cli.core.selection import Selection
-from catalyst.cli.operations import dead, environments, events
+from catalyst.cli.operations import audit, dead, environments, events
 from catalyst.cli.operations import status as status_of
 from catalyst.cli.running import OK, UNWELL, Command, Usage, identity, place, time
 from catalyst.cli.show import Printer
 from catalyst.events.bus import Bus
-from catalyst.events.topology import DEAD
+from catalyst.events.chain import Head, verify
+from catalyst.events.topology import AUDIT, DEAD
 from catalyst.model.clock import utc_now
 from catalyst.model.environment import Phase
-from catalyst.model.names import is_name
+from catalyst.model.names import Identity, is_name
 
 
 def env_list(team: str | None, project: str | None, phase: str | None, *, gone: bool) -> Command:
@@ -162,6 +167,125 @@ def dead_drop(letter: str, by: str, reason: str) -> Command:
         return OK
 
     return command
+
+
+def audit_list(environment: str | None, by: str | None, count: int) -> Command:
+    async def command(bus: Bus, printer: Printer) -> int:
+        printer.recorded(await audit.listed(bus, _identity(environment), principal=by, count=count))
+        return OK
+
+    return command
+
+
+def audit_show(record: str) -> Command:
+    async def command(bus: Bus, printer: Printer) -> int:
+        printer.record(await audit.show(bus, place(record, default=AUDIT)[1]))
+        return OK
+
+    return command
+
+
+def audit_verify(environment: str | None, against: Path | None) -> Command:
+    async def command(bus: Bus, printer: Printer) -> int:
+        subject = audit.subject_of(_identity(environment))
+        heads = _heads(against, subject)
+        links = [link async for link in audit.links(bus, subject)]
+        found = verify(links, whole=subject == audit.WHOLE, against=heads)
+        printer.verified(found)
+        return UNWELL if found.faults else OK
+
+    return command
+
+
+def audit_verify_file(printer: Printer, file: Path, environment: str | None, against: Path | None) -> int:
+    """Raises `Usage`."""
+    if environment:
+        raise Usage("--environment: an export is verified whole; expected FILE or --environment, not both")
+    try:
+        with file.open(encoding="utf-8") as lines:
+            subject, links = trail.exported(lines)
+            found = verify(links, whole=subject == audit.WHOLE, against=_heads(against, subject))
+    except (OSError, UnicodeDecodeError, trail.Damaged) as error:
+        raise Usage(f"{file}: {error}") from error
+    printer.verified(found)
+    return UNWELL if found.faults else OK
+
+
+def audit_export(file: Path, environment: str | None) -> Command:
+    async def command(bus: Bus, printer: Printer) -> int:
+        subject = audit.subject_of(_identity(environment))
+        with _new(file) as out:
+            count = await _exported(bus, subject, out)
+        printer.said(f"{count} records of {subject} in {file}")
+        return OK
+
+    return command
+
+
+@contextmanager
+def _new(file: Path) -> Iterator[TextIO]:
+    """Whole or not at all: an export's missing end would not show. Raises `Usage`."""
+    try:
+        out = file.open("x", encoding="utf-8")
+    except OSError as error:
+        raise Usage(f"{file}: {error.strerror}; expected a file that is not there yet") from error
+    with out:
+        try:
+            yield out
+        except BaseException:
+            file.unlink()
+            raise
+
+
+async def _exported(bus: Bus, subject: str, out: TextIO) -> int:
+    out.write(f"{trail.heading(subject, utc_now())}\n")
+    count = 0
+    async for link in audit.links(bus, subject):
+        out.write(f"{trail.line(link)}\n")
+        count += 1
+    return count
+
+
+def audit_checkpoint() -> Command:
+    async def command(bus: Bus, printer: Printer) -> int:
+        found = verify([link async for link in audit.links(bus, audit.WHOLE)], whole=True)
+        if found.faults:
+            printer.verified(found)
+            return UNWELL
+        printer.said_json(trail.checkpoint(found, utc_now()))
+        return OK
+
+    return command
+
+
+def audit_checkpoint_file(printer: Printer, file: Path) -> int:
+    """Raises `Usage`."""
+    try:
+        with file.open(encoding="utf-8") as lines:
+            subject, links = trail.exported(lines)
+            found = verify(links, whole=subject == audit.WHOLE)
+    except (OSError, UnicodeDecodeError, trail.Damaged) as error:
+        raise Usage(f"{file}: {error}") from error
+    if found.faults:
+        printer.verified(found)
+        return UNWELL
+    printer.said_json(trail.checkpoint(found, utc_now()))
+    return OK
+
+
+def _heads(file: Path | None, subject: str) -> Mapping[str, Head]:
+    """Those of a checkpoint that are among what is verified. Raises `Usage`."""
+    if file is None:
+        return {}
+    try:
+        heads = trail.heads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, trail.Damaged) as error:
+        raise Usage(f"{file}: {error}") from error
+    return heads if subject == audit.WHOLE else {name: head for name, head in heads.items() if name == subject}
+
+
+def _identity(text: str | None) -> Identity | None:
+    return identity(text) if text else None
 
 
 def _letter(text: str) -> int:

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from catalyst.cli.context import Options
     from catalyst.cli.core.selection import Selection
     from catalyst.cli.running import Command
+    from catalyst.cli.show import Printer
 
 
 class Output(enum.StrEnum):
@@ -46,6 +49,8 @@ dead = typer.Typer(help="Messages that nobody could handle.", no_args_is_help=Tr
 app.add_typer(env, name="env")
 app.add_typer(events, name="events")
 app.add_typer(dead, name="dead")
+audit = typer.Typer(help="Who did what, by which door, and what came of it.", no_args_is_help=True)
+app.add_typer(audit, name="audit")
 
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="In which form it is printed.")]
 EnvironmentArgument = Annotated[
@@ -309,3 +314,83 @@ def dead_drop(
     from catalyst.cli import commands
 
     _run(context, commands.dead_drop(letter, by, reason), output)
+
+
+# The audit
+
+
+ExportArgument = Annotated[
+    Path | None, typer.Argument(metavar="FILE", help="An export, read without a bus; without it, the stream itself.")
+]
+
+
+@audit.command("list")
+def audit_list(
+    context: typer.Context,
+    environment: EnvironmentOption = None,
+    by: Annotated[str | None, typer.Option("--by", help="Only what this principal did, by its whole name.")] = None,
+    count: Annotated[int, typer.Option("--count", "-n", min=0, help="How many, the last ones.")] = 50,
+    output: OutputOption = Output.table,
+) -> None:
+    """The last operations: who, by which door, what, on what, with which result."""
+    from catalyst.cli import commands
+
+    _run(context, commands.audit_list(environment, by, count), output)
+
+
+@audit.command("show")
+def audit_show(
+    context: typer.Context,
+    record: Annotated[str, typer.Argument(metavar="RECORD", help="AUDIT/17, or the number alone.")],
+    output: OutputOption = Output.table,
+) -> None:
+    """One record, whole."""
+    from catalyst.cli import commands
+
+    _run(context, commands.audit_show(record), output)
+
+
+@audit.command("verify")
+def audit_verify(
+    context: typer.Context,
+    file: ExportArgument = None,
+    against: Annotated[
+        Path | None, typer.Option("--against", help="A checkpoint: also finds a cut end, and a chain written anew.")
+    ] = None,
+    environment: EnvironmentOption = None,
+    output: OutputOption = Output.table,
+) -> None:
+    """Whether every record is as it was written and where it was; exit 1 and which is not."""
+    from catalyst.cli import commands
+
+    if file is not None:
+        _run_offline(lambda printer: commands.audit_verify_file(printer, file, environment, against), output)
+    _run(context, commands.audit_verify(environment, against), output)
+
+
+@audit.command("export")
+def audit_export(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to; it must not be there yet.")],
+    environment: EnvironmentOption = None,
+) -> None:
+    """All records into one file, one a line, as they are stored: `verify FILE` needs no bus."""
+    from catalyst.cli import commands
+
+    _run(context, commands.audit_export(file, environment), Output.table)
+
+
+@audit.command("checkpoint")
+def audit_checkpoint(context: typer.Context, file: ExportArgument = None) -> None:
+    """Print how far each chain goes, as JSON to be kept elsewhere; exit 1 and nothing, if one is wrong."""
+    from catalyst.cli import commands
+
+    if file is not None:
+        _run_offline(lambda printer: commands.audit_checkpoint_file(printer, file), Output.json)
+    _run(context, commands.audit_checkpoint(), Output.json)
+
+
+def _run_offline(command: "Callable[[Printer], int]", output: Output) -> None:
+    from catalyst.cli.running import run_offline
+
+    raise typer.Exit(run_offline(command, output.value))

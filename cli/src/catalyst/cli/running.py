@@ -3,7 +3,7 @@
 | Code | Means |
 |---|---|
 | 0 | done |
-| 1 | done, and something is unwell: `status` found a problem, `why` a trouble |
+| 1 | done, and something is unwell: `status` found a problem, `why` a trouble, `audit verify` a fault |
 | 2 | the command line or the context is wrong |
 | 3 | it does not exist: an environment, a time before history, a message |
 | 4 | the bus cannot be reached or does not answer |
@@ -62,6 +62,16 @@ def run(command: Command, options: Options, output: str) -> int:
         return _failed(REFUSED, str(exc))
     except BusError as exc:
         return _failed(AWAY, exc.reason)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def run_offline(command: Callable[[Printer], int], output: str) -> int:
+    """Runs a command that needs no bus; its exit code."""
+    try:
+        return command(Printer(output))
+    except Usage as exc:
+        return _failed(USAGE, str(exc))
     except KeyboardInterrupt:
         return INTERRUPTED
 

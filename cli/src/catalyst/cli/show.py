@@ -21,8 +21,10 @@ from catalyst.cli.core.timeline import Line
 from catalyst.cli.core.times import took
 from catalyst.cli.core.why import Trouble, Why
 from catalyst.cli.documents import document
+from catalyst.cli.operations.audit import Recorded
 from catalyst.cli.operations.dead import Buried, Settled
 from catalyst.cli.operations.environments import Shown
+from catalyst.events.chain import Verified
 from catalyst.events.dead import Dead
 from catalyst.model.environment import Phase
 from catalyst.model.snapshot import Snapshot
@@ -41,6 +43,7 @@ class Printer:
             highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPED, emoji=False, markup=False
         )
         self._day = ""
+        self._trace: str | None = None
 
     # What there is
 
@@ -106,6 +109,7 @@ class Printer:
             return
         for line in found:
             self._new_day(line.at)
+            self._new_trace(line.trace)
             text = Text.assemble(
                 (_clock(line.at), "dim"),
                 (f"{f'+{took(line.gap)}' if line.gap is not None else '':>12}  ", "dim"),
@@ -118,6 +122,12 @@ class Printer:
                 text.append(f"  (its clock: {line.clock:+.1f} s)", "yellow")
             text.append(f"  {line.ref}{f' ← {line.cause}' if line.cause else ''}", "dim")
             self._console.print(text)
+
+    def _new_trace(self, trace: str | None) -> None:
+        """Said where another one begins: a webhook has one, so most lines follow from the same."""
+        if trace is not None and trace != self._trace:
+            self._trace = trace
+            self._console.print(Text(f"trace {trace}", "dim"))
 
     def changed(self, found: Sequence[Changed]) -> None:
         if self._printed(document(list(found))):
@@ -147,6 +157,8 @@ class Printer:
             self._console.print(_clean(f"also: {where}{trouble.reason}. {trouble.sentence}  {trouble.ref}"))
         for sentence in one.waits_for:
             self._console.print(Text(_clean(f"waits: {sentence}"), "yellow"))
+        if one.trace is not None:
+            self._console.print(Text(f"trace: {one.trace}", "dim"))
         if one.slowest:
             self._console.print()
             if one.total is not None:
@@ -307,11 +319,64 @@ class Printer:
         for line in one.log.splitlines():
             self._console.print(Text(f"  │ {_clean(line)}", "dim"))
 
+    # The audit
+
+    def recorded(self, found: Sequence[Recorded]) -> None:
+        if self._printed([_audited(one) for one in found]):
+            return
+        self._table(("RECORD", "AT", "WHO", "DOOR", "WHAT", "ON", "RESULT"), [_row(one) for one in found])
+        if not found:
+            self._console.print("no records")
+
+    def record(self, one: Recorded) -> None:
+        if self._printed(_audited(one)):
+            return
+        told = _audited(one)
+        self._fields([(name, str(value)) for name, value in told.items() if not isinstance(value, dict)])
+        self._fields([(f"principal {name}", str(value)) for name, value in told.get("principal", {}).items()])
+
+    def verified(self, found: Verified) -> None:
+        if self._printed(document(found)):
+            return
+        for fault in found.faults:
+            where = f"AUDIT/{fault.sequence}" if fault.sequence else "AUDIT"
+            self._console.print(Text(_clean(f"{where}  {fault.subject}  {fault.problem}"), "red"))
+        chains = f"{found.records} records in {len(found.heads)} chains"
+        what = f"{len(found.faults)} faults" if found.faults else "all as they were written"
+        self._console.print(f"{chains}: {what}")
+
+    def said(self, sentence: str) -> None:
+        self._console.print(_clean(sentence))
+
+    def said_json(self, told: dict[str, Any]) -> None:
+        """One document, whatever was asked for: it goes into a file."""
+        sys.stdout.write(json.dumps(told, indent=1, sort_keys=True) + "\n")
+
     def _new_day(self, at: datetime) -> None:
         day = at.astimezone(UTC).strftime("%Y-%m-%d")
         if day != self._day:
             self._console.print(Text(f"{day}, UTC", "bold"))
             self._day = day
+
+
+def _audited(one: Recorded) -> dict[str, Any]:
+    head = {"ref": one.ref, "subject": one.stored.subject, "storedAt": document(one.stored.time)}
+    if one.record is None:
+        return {**head, "problem": one.problem}
+    told: dict[str, Any] = document(one.record)
+    return {**head, **told}
+
+
+def _row(one: Recorded) -> tuple[Text, ...]:
+    record = one.record
+    if record is None:
+        return (_plain(one.ref), _plain(_time(one.stored.time)), Text(_clean(f"unreadable: {one.problem}"), "red"))
+    principal = record.principal
+    who = f"{principal.name} as {principal.acting_as}" if principal.acting_as else principal.name
+    result = f"{record.outcome}{f': {record.reason}' if record.reason else ''}"
+    style = {"done": "green", "held": "yellow"}.get(record.outcome, "red")
+    cells = (one.ref, _time(record.at), who, record.door, record.operation, record.target)
+    return (*map(_plain, cells), Text(_clean(result), style))
 
 
 def _about(snapshot: Snapshot) -> list[tuple[str, str]]:

@@ -9,13 +9,12 @@ from datetime import datetime
 from typing import Any, Final
 
 from catalyst.events.dead import Dead
-from catalyst.events.topology import DECISIONS, SERVICES, Consumer, consumers, streams
+from catalyst.events.topology import Consumer, consumers, streams
 from catalyst.events.users import LOCKED
+from catalyst.events.watching import MAY_BE_FULL, NEARLY_FULL
 
-FULL: Final = 0.70
-"""Of a stream's bytes: from here on somebody should look. Full, it refuses what is new."""
-MAY_BE_FULL: Final = (DECISIONS,)
-"""Records that are no truth: their oldest go as a matter of course."""
+FULL: Final = 0.95
+"""Of a stream's bytes: a large message may be refused already."""
 LAG: Final = 1_000
 """Messages that wait for a consumer; more is said, however busy it is."""
 STALE: Final = 10.0
@@ -93,7 +92,9 @@ def health(
     of_consumers = tuple(_consumer(wanted, found.get(wanted.stream, ())) for wanted in consumers())
     leaders = tuple(_leader(service, locks.get(service), now) for service in LOCKED)
     open_ = [one for one in dead if one.settled is None]
-    letters = {service: sum(_service(one) == service for one in open_) for service in sorted(map(_service, open_))}
+    letters = {
+        service: sum(one.service == service for one in open_) for service in sorted(one.service for one in open_)
+    }
     return Health(
         of_streams,
         of_consumers,
@@ -104,7 +105,8 @@ def health(
             *(f"{each.service} on {each.stream}: {each.problem}" for each in of_consumers if each.problem),
             *(f"{each.service}: {each.problem}" for each in leaders if each.problem),
             *(
-                f"{service}: {count} message{'s' if count > 1 else ''} that nobody could handle; `catalyst dead list`"
+                f"{service}: {count} message{'s' if count > 1 else ''} that nobody could handle; `catalyst dead list` "
+                "(runbook CatalystDeadLetters)"
                 for service, count in letters.items()
             ),
         ),
@@ -113,13 +115,15 @@ def health(
 
 def _stream(name: str, info: Mapping[str, Any] | None) -> StreamHealth:
     if info is None:
-        return StreamHealth(name, 0, 0, 0.0, None, "it is not there; `python -m catalyst.events apply` makes it")
+        gone = "it is not there; `python -m catalyst.events apply` makes it (runbook CatalystBusVolumeGone)"
+        return StreamHealth(name, 0, 0, 0.0, None, gone)
     state, limit = info["state"], info["config"].get("max_bytes", -1)
     fill = state["bytes"] / limit if limit > 0 else 0.0
     problem = ""
-    if fill >= FULL and name not in MAY_BE_FULL:
+    if fill >= NEARLY_FULL and name not in MAY_BE_FULL:
         what = "drops its oldest" if info["config"].get("discard") == "old" else "refuses what is new"
-        problem = f"{fill:.0%} of its bytes are taken; full, it {what}"
+        runbook = "CatalystBusFull" if fill >= FULL else "CatalystStreamFilling"
+        problem = f"{fill:.0%} of its bytes are taken; full, it {what}; give it more (runbook {runbook})"
     elif lost := _lost(info):
         problem = lost
     last = state.get("last_ts") if state["messages"] else None
@@ -138,13 +142,14 @@ def _consumer(wanted: Consumer, infos: Sequence[Mapping[str, Any]]) -> ConsumerH
     info = next((each for each in infos if each["name"] == wanted.name), None)
     if info is None:
         return ConsumerHealth(
-            wanted.service,
+            _called(wanted),
             wanted.stream,
             None,
             None,
             None,
             None,
-            f"consumer {wanted.name} is not there, so nothing reaches it; `python -m catalyst.events apply` makes it",
+            f"consumer {wanted.name} is not there, so nothing reaches it; `python -m catalyst.events apply` "
+            "makes it (runbook CatalystConsumerGone)",
         )
     lag, unanswered = info.get("num_pending", 0), info.get("num_ack_pending", 0)
     pulls = info.get("num_waiting", 0)
@@ -158,7 +163,7 @@ def _consumer(wanted: Consumer, infos: Sequence[Mapping[str, Any]]) -> ConsumerH
     elif unanswered >= wanted.max_ack_pending:
         problem = f"all {unanswered} messages it may work on are unanswered; nothing more is delivered"
     return ConsumerHealth(
-        wanted.service, wanted.stream, lag, unanswered, info.get("num_redelivered", 0), pulls, problem
+        _called(wanted), wanted.stream, lag, unanswered, info.get("num_redelivered", 0), pulls, problem
     )
 
 
@@ -171,7 +176,6 @@ def _leader(service: str, lock: Lock | None, now: datetime) -> Leader:
     return Leader(service, lock.holder)
 
 
-def _service(one: Dead) -> str:
-    if one.letter is not None:
-        return one.letter.service
-    return one.consumer if one.consumer in SERVICES else "unknown"
+def _called(wanted: Consumer) -> str:
+    """`notifier`, or `notifier/cdevents` for what a service reads beside its main work."""
+    return wanted.service if wanted.name == wanted.service else f"{wanted.service}/{wanted.name}"

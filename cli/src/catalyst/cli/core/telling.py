@@ -50,7 +50,7 @@ def is_bad(data: Data) -> bool:
         case RouteChanged():
             return not data.live and bool(data.reason)
         case AuditRecord():
-            return data.outcome != "allowed"
+            return data.outcome in ("refused", "failed")
     return isinstance(data, DeadLetter)
 
 
@@ -150,8 +150,8 @@ _TELLERS: Final[Mapping[type[Data], Callable[[Any], str]]] = {
     SessionOpened: lambda data: f"session of {data.principal} opened by {data.door}",
     SessionClosed: lambda data: f"session of {data.principal} closed{f': {data.reason}' if data.reason else ''}",
     AuditRecord: lambda data: (
-        f"{data.principal}, {data.door}: {data.operation}{f' {data.target}' if data.target else ''} {data.outcome}"
-        f"{f': {data.reason}' if data.reason else ''}"
+        f"{data.principal.name}, {data.door}: {data.operation} {data.target}: {data.outcome}"
+        f"{f' ({data.reason})' if data.reason else ''}"
     ),
     DeadLetter: _letter,
     DeadSettled: _settled,

@@ -11,6 +11,7 @@ from typing import Final
 
 from catalyst.cli.core.history import Moment, causal
 from catalyst.cli.core.telling import is_bad, step, told
+from catalyst.events import tracing
 from catalyst.events.catalogue import (
     BuildFinished,
     BuildRequested,
@@ -46,6 +47,8 @@ class Line:
     actor: str | None
     bad: bool
     clock: float | None
+    trace: str | None = None
+    """The trace it was published in."""
 
 
 def timeline(moments: Iterable[Moment]) -> list[Line]:
@@ -84,6 +87,7 @@ class Telling:
             actor=event.actor if event else None,
             bad=one.dead is not None or event is None or is_bad(event.data),
             clock=_clock(one, event),
+            trace=tracing.trace_id(event.traceparent) if event else None,
         )
         self.previous = max(one.at, self.previous) if self.previous else one.at
         if event is not None:

@@ -19,6 +19,7 @@ from typing import Final
 from catalyst.cli.core.history import Moment, causal, cause_of
 from catalyst.cli.core.telling import BAD, told
 from catalyst.cli.core.times import took
+from catalyst.events import tracing
 from catalyst.events.catalogue import BuildCleaned, BuildFinished, BuildRequested, EnvironmentChanged, RouteChanged
 from catalyst.events.dead import Dead
 from catalyst.model.environment import Phase
@@ -68,6 +69,8 @@ class Why:
     waits_for: tuple[str, ...]
     slowest: tuple[StageTime, ...]
     total: float | None
+    trace: str | None = None
+    """The trace of what was said last."""
 
 
 def why(moments: Sequence[Moment], now: datetime) -> Why | None:
@@ -93,7 +96,13 @@ def why(moments: Sequence[Moment], now: datetime) -> Why | None:
         waits_for=waits_for,
         slowest=_slowest(last, now),
         total=_total(history, life),
+        trace=_trace(life),
     )
+
+
+def _trace(life: Sequence[tuple[Moment, Snapshot]]) -> str | None:
+    event = life[-1][0].event
+    return tracing.trace_id(event.traceparent) if event else None
 
 
 def _snapshots(history: Sequence[Moment]) -> Iterator[tuple[Moment, Snapshot]]:

@@ -6,6 +6,7 @@ environments   list, show (at a time, too), timeline (followed, too), diff, why
 events         tail, show, replay
 status         streams, consumers, leaders, dead letters
 dead           list, show, resend, drop
+audit          list, show, links (what verify, export and checkpoint read)
 ```
 
 Errors:

@@ -94,7 +94,7 @@ async def followed(bus: Bus, identity: Identity) -> AsyncIterator[list[Line]]:
     known: set[tuple[str, int]] = set()
     root = _root(identity)
     subjects = _facts(await history(bus, identity))
-    async with bus.news([f"{root}.>", *subjects, audit_subject(identity), "dead.>"]) as news:
+    async with bus.news([f"{root}.>", *subjects, _audit_of(identity), "dead.>"]) as news:
         while True:
             news.clear()
             found = causal(one for one in await history(bus, identity) if one.position not in known)
@@ -147,7 +147,7 @@ async def history(bus: Bus, identity: Identity) -> list[Moment]:
     its audit records, and what nobody could handle of all these. Raises `NotThere`.
     """
     root = _root(identity)
-    news, audit = await asyncio.gather(_all(bus, EVENTS, f"{root}.>"), _all(bus, AUDIT, audit_subject(identity)))
+    news, audit = await asyncio.gather(_all(bus, EVENTS, f"{root}.>"), _all(bus, AUDIT, _audit_of(identity)))
     if not news:
         raise await _missing(bus, identity, None)
     subjects = _facts(news)
@@ -236,3 +236,7 @@ def _root(identity: Identity) -> str:
 
 def _text(at: datetime) -> str:
     return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _audit_of(identity: Identity) -> str:
+    return audit_subject(identity.team, identity.project, identity.environment)

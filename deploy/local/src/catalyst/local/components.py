@@ -88,6 +88,11 @@ CONTROL_PLANE = Component(
 COMPONENTS: Final = (ETCD, CONTROL_PLANE)
 """What the tests and `make dev` need: a control plane without a node."""
 
+NATS_CLI: Final = Component(
+    "natscli", {"nats": "github.com/nats-io/natscli/nats"}, first_build="half a minute on 2 cores"
+)
+"""`nats`, with which teams read their events: for the tests of docs/subscriptions.md, and whoever wants it."""
+
 NODE: Final = (
     Component(
         "kubernetes-node",
@@ -138,6 +143,11 @@ NODE: Final = (
 )
 """What a node adds: it runs pods, joins them to a network, builds and keeps their images."""
 
+PROMTOOL: Final = Component(
+    "promtool", {"promtool": "github.com/prometheus/prometheus/cmd/promtool"}, first_build="3 minutes on 2 cores"
+)
+"""Prometheus' own checker of alert rules, for their tests."""
+
 
 def cache_folder(env: Mapping[str, str] = os.environ) -> Path:
     """Of everything Catalyst keeps between runs on this machine."""
@@ -163,6 +173,11 @@ def binaries(
         folder = _assets(env, component) or _built(component, env, out)
         found.update({name: folder / name for name in component.binaries})
     return found
+
+
+def nats_cli(env: Mapping[str, str] = os.environ, *, progress: TextIO | None = None) -> Path:
+    """The program `nats`. No part of a cluster, so KUBEBUILDER_ASSETS has no say. Raises ComponentError."""
+    return _built(NATS_CLI, env, progress or sys.stderr) / "nats"
 
 
 def _assets(env: Mapping[str, str], component: Component) -> Path | None:
@@ -275,7 +290,7 @@ def _clock(seconds: float) -> str:
 def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a half-made build and its compiler go, too
     try:
-        found = binaries()
+        found = {**binaries(), "nats": nats_cli()}
     except ComponentError as error:
         print(error, file=sys.stderr)
         return 1

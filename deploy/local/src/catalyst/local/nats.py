@@ -19,7 +19,7 @@ from typing import Self
 
 import httpx
 
-from catalyst.events.keys import write_keys
+from catalyst.events.keys import PUBLIC, write_keys
 from catalyst.events.server import nats_server_config
 from catalyst.events.topology import SERVICES
 from catalyst.events.users import OPERATOR, users
@@ -93,6 +93,8 @@ class Nats:
             self.url,
             "--seed",
             self.seed(OPERATOR),
+            "--keys",
+            self.folder / "nkeys" / PUBLIC,
         ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:

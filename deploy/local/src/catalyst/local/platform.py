@@ -34,7 +34,8 @@ import httpx
 import yaml
 
 from catalyst.dns_proxy.authority import write_keys as write_edge_keys
-from catalyst.events.keys import write_keys
+from catalyst.events.keys import PUBLIC, write_keys
+from catalyst.events.readers import Reader
 from catalyst.events.server import Peers, nats_server_config
 from catalyst.events.users import OPERATOR, PEOPLE, users
 from catalyst.local import certs, components, installation
@@ -321,7 +322,8 @@ def _made(plan: _Plan, rendered: list[Manifest]) -> dict[str, dict[str, Path]]:
         public_keys=public,
         peers=_peers(plan, rendered),
     )
-    seeds = {f"nats-{name}": {"seed": plan.folder / "nkeys" / f"{name}.seed"} for name in public if name not in PEOPLE}
+    services = [name for name in public if name not in PEOPLE and Reader.of(name) is None]
+    seeds = {f"nats-{name}": {"seed": plan.folder / "nkeys" / f"{name}.seed"} for name in services}
     return {
         **seeds,
         "nats-config": {"nats.conf": certs.write(plan.folder / "nats.conf", config.encode())},
@@ -430,6 +432,7 @@ def _apply_topology(plan: _Plan, replicas: int, patience: float = 60) -> None:
     forward = Part("kubectl port-forward", command, log)
     seed = plan.folder / "nkeys" / f"{OPERATOR}.seed"
     apply: list[str | Path] = [sys.executable, "-m", "catalyst.events", "apply", "--url", f"nats://127.0.0.1:{port}"]
+    apply += ["--keys", plan.folder / "nkeys" / PUBLIC]
     deadline = time.monotonic() + patience
     log.unlink(missing_ok=True)
     forward.start()

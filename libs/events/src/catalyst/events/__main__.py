@@ -11,7 +11,8 @@ import nats.errors
 
 from catalyst.events.applying import Change, apply
 from catalyst.events.errors import BusError, Unreachable
-from catalyst.events.keys import read_public_keys, write_keys
+from catalyst.events.keys import read_public_keys, write_keys, write_reader
+from catalyst.events.readers import Reader
 from catalyst.events.server import nats_server_config
 from catalyst.events.topology import Budget
 from catalyst.events.users import OPERATOR, inbox_prefix, users
@@ -25,6 +26,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             case "keys":
                 public = write_keys(options.folder, [user.name for user in users()])
                 print(f"{len(public)} seeds and users.json in {options.folder}")
+            case "reader":
+                made = Reader(options.team, options.name)
+                context = write_reader(options.folder, made, options.url, [user.name for user in users()])
+                print(f"{made.user}: {context} is what its owner gets, and a secret.")
+                print("It may sign in once the server has the new users.json and `apply --keys` has been run.")
             case "server-config":
                 public_keys = read_public_keys(options.keys) if options.keys else None
                 text = nats_server_config(
@@ -37,7 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(text, end="")
             case command:
                 budget = Budget(replicas=options.replicas)
-                changes = asyncio.run(_topology(options.url, options.seed, budget, dry=command == "check"))
+                keys = read_public_keys(options.keys) if options.keys else {}
+                readers = [reader for name in keys if (reader := Reader.of(name)) is not None]
+                changes = asyncio.run(_topology(options.url, options.seed, budget, readers, dry=command == "check"))
                 print(*changes, sep="\n")
                 return int(command == "check" and any(change.action != "keep" for change in changes))
     except (BusError, OSError, ValueError, nats.errors.Error) as exc:
@@ -46,7 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-async def _topology(url: str, seed: Path | None, budget: Budget, *, dry: bool) -> list[Change]:
+async def _topology(
+    url: str, seed: Path | None, budget: Budget, readers: Sequence[Reader], *, dry: bool
+) -> list[Change]:
     reasons: list[str] = []
 
     async def told(error: Exception) -> None:
@@ -65,7 +75,7 @@ async def _topology(url: str, seed: Path | None, budget: Budget, *, dry: bool) -
     except nats.errors.NoServersError as exc:
         raise Unreachable(f"no connection to {url}: {reasons[-1] if reasons else exc}") from exc
     try:
-        return await apply(client.jetstream(), budget=budget, dry=dry)
+        return await apply(client.jetstream(), budget=budget, readers=readers, dry=dry)
     finally:
         await client.close()
 
@@ -80,9 +90,15 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text)
         command.add_argument("--url", default="nats://127.0.0.1:4222")
         command.add_argument("--seed", type=Path, help="the operator's seed file")
+        command.add_argument("--keys", type=Path, help="users.json: its readers get their consumers; none: no readers")
         command.add_argument("--replicas", type=int, default=1, help="servers that store each stream: 3 in a cluster")
     keys = commands.add_parser("keys", help="write a seed file for every user that has none, and users.json")
     keys.add_argument("folder", type=Path)
+    reader = commands.add_parser("reader", help="write what a team's reader signs in with: a context for `nats`")
+    reader.add_argument("folder", type=Path, help="where the keys are")
+    reader.add_argument("team")
+    reader.add_argument("name", help="of the reader within its team; each has a place of its own in the news")
+    reader.add_argument("--url", required=True, help="where the team reaches the server: nats://HOST:PORT or tls://…")
     config = commands.add_parser("server-config", help="print nats-server's configuration")
     config.add_argument("--store", type=Path, required=True, help="folder for the streams")
     config.add_argument("--keys", type=Path, help="users.json; without it anyone may do anything")

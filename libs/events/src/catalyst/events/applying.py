@@ -4,6 +4,7 @@ Nothing is ever deleted, and a change that would lose stored messages is refused
 hand, knowing. A second run changes nothing.
 """
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final, Literal
@@ -13,7 +14,8 @@ from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DiscardPolicy, StreamConfig, StreamInfo
 
 from catalyst.events.errors import BusError
-from catalyst.events.topology import SERVICES, Budget, Consumer, consumers, streams
+from catalyst.events.readers import Reader
+from catalyst.events.topology import SERVICES, STATE, Budget, consumers, streams
 
 FIXED: Final = ("retention", "storage")
 """Settings of a stream that the server cannot change without making it anew."""
@@ -36,7 +38,12 @@ class Change:
 
 
 async def apply(
-    jetstream: JetStreamContext, *, budget: Budget | None = None, services: Iterable[str] = SERVICES, dry: bool = False
+    jetstream: JetStreamContext,
+    *,
+    budget: Budget | None = None,
+    services: Iterable[str] = SERVICES,
+    readers: Iterable[Reader] = (),
+    dry: bool = False,
 ) -> list[Change]:
     """Applies the topology and says what it did; with `dry` only what it would do.
 
@@ -45,7 +52,9 @@ async def apply(
         nats.errors.Error: the server refused.
     """
     changes = [await _apply_stream(jetstream, wanted, dry=dry) for wanted in streams(budget)]
-    return changes + [await _apply_consumer(jetstream, wanted, dry=dry) for wanted in consumers(services)]
+    wanted = [(consumer.stream, consumer.config()) for consumer in consumers(services)]
+    wanted += [place for reader in readers for place in reader.consumers().items()]
+    return changes + [await _apply_consumer(jetstream, stream, config, dry=dry) for stream, config in wanted]
 
 
 async def _apply_stream(jetstream: JetStreamContext, wanted: StreamConfig, *, dry: bool) -> Change:
@@ -54,7 +63,7 @@ async def _apply_stream(jetstream: JetStreamContext, wanted: StreamConfig, *, dr
         info = await jetstream.stream_info(str(wanted.name))
     except nats.js.errors.NotFoundError:
         if not dry:
-            await jetstream.add_stream(wanted)
+            await jetstream.add_stream(_continued(wanted))
         return Change("create", name)
     differing = differences(info.config, wanted)
     if not differing:
@@ -65,20 +74,27 @@ async def _apply_stream(jetstream: JetStreamContext, wanted: StreamConfig, *, dr
     return Change("update", name, _told(info.config, wanted, differing))
 
 
-async def _apply_consumer(jetstream: JetStreamContext, consumer: Consumer, *, dry: bool) -> Change:
-    name, wanted = f"consumer {consumer.stream}/{consumer.name}", consumer.config()
+def _continued(wanted: StreamConfig) -> StreamConfig:
+    """STATE counts on where a lost one ended: its readers ask for what came after the last they saw. Milliseconds since
+    1970 are more than any count of messages that went before.
+    """
+    return wanted.evolve(first_seq=time.time_ns() // 1_000_000) if wanted.name == STATE else wanted
+
+
+async def _apply_consumer(jetstream: JetStreamContext, stream: str, wanted: ConsumerConfig, *, dry: bool) -> Change:
+    name = f"consumer {stream}/{wanted.durable_name}"
     try:
-        info = await jetstream.consumer_info(consumer.stream, consumer.name)
+        info = await jetstream.consumer_info(stream, str(wanted.durable_name))
     except nats.js.errors.NotFoundError:
         if not dry:
-            await jetstream.add_consumer(consumer.stream, wanted)
+            await jetstream.add_consumer(stream, wanted)
         return Change("create", name)
     differing = differences(info.config, wanted)
     if not differing:
         return Change("keep", name)
     if not dry:
         await jetstream.add_consumer(
-            consumer.stream, info.config.evolve(**{field: getattr(wanted, field) for field in differing})
+            stream, info.config.evolve(**{field: getattr(wanted, field) for field in differing})
         )
     return Change("update", name, _told(info.config, wanted, differing))
 

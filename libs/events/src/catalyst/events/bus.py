@@ -6,6 +6,7 @@ consume   one standing pull a consumer (consuming.py)
 facts, subjects, state, states   direct reads (reading.py)
 swap      one record replaced, if it is still the one that was seen (locks.py)
 keep      one record more that is no event, tried once
+append    one event more, if nothing else was said on its subject meanwhile
 resend    what is stored already, once more, for consumers that could not handle it
 news      that something was published, live
 replay    history in order (replaying.py)
@@ -31,6 +32,7 @@ import nats.js.api
 import nats.js.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from opentelemetry import metrics
 
 from catalyst.events import reading, replaying, tracing
 from catalyst.events.acks import Acks
@@ -38,11 +40,11 @@ from catalyst.events.binding import CONTENT_TYPE, MESSAGE_ID, TRACEPARENT, TTL, 
 from catalyst.events.catalogue import DeadLetter
 from catalyst.events.client import ClosingClient
 from catalyst.events.consuming import Consumption, Handler, Received
-from catalyst.events.errors import Oversized, Unpublished, Unreachable
+from catalyst.events.errors import Oversized, Unpublished, Unreachable, WrongLast
 from catalyst.events.event import NO_CAUSE, Event, caused_by, dead_letter
 from catalyst.events.keys import public_key
 from catalyst.events.payload import VERBATIM_LIMIT, Omitted
-from catalyst.events.stored import Published, Stored
+from catalyst.events.stored import Appended, Published, Stored
 from catalyst.events.topology import SCM, STATE, STATE_FILTER, Consumer
 from catalyst.model.clock import Clock
 from catalyst.model.points import Points, no_points
@@ -50,6 +52,9 @@ from catalyst.model.points import Points, no_points
 __all__ = ["Bus", "BusSettings", "Consumer", "Handler", "Published", "Received", "Stored"]
 
 logger = logging.getLogger(__name__)
+unpublished = metrics.get_meter("catalyst.events").create_counter(
+    "catalyst_bus_unpublished", description="messages that were not stored, by why: full, unanswered, refused"
+)
 
 FULL: Final = frozenset({10047, 10077, 10122, 10167})
 """JetStream's error codes for a stream or server without room: waiting does not help, the publisher is told."""
@@ -104,6 +109,8 @@ class Bus:
         self._up.set()
         self._draining = False
         self._background: set[asyncio.Task[None]] = set()
+        for why in ("full", "unanswered", "refused"):
+            unpublished.add(0, {"why": why})  # a rate sees no first time of what was not there before
 
     @classmethod
     async def connect(
@@ -244,6 +251,10 @@ class Bus:
         """
         return reading.messages(self._client, stream, filter_subject, start=start, since=since)
 
+    async def last_before(self, stream: str, subject: str, sequence: int) -> Stored | None:
+        """The newest message of one subject that is older than that sequence. Raises `Unread`."""
+        return await reading.last_before(self._client, stream, subject, sequence)
+
     async def message(self, stream: str, sequence: int) -> Stored | None:
         """One message by its sequence. Raises `Unread`."""
         return await reading.message(self._client, stream, sequence)
@@ -257,6 +268,10 @@ class Bus:
     async def stream_info(self, stream: str) -> dict[str, Any] | None:
         """What the server says about a stream; None when there is none. Raises `Unread`."""
         return await reading.stream_info(self._client, stream)
+
+    async def consumer_info(self, stream: str, name: str) -> dict[str, Any] | None:
+        """What the server says about one consumer; None when there is none. Raises `Unread`."""
+        return await reading.consumer_info(self._client, stream, name)
 
     async def consumer_infos(self, stream: str) -> list[dict[str, Any]]:
         """What the server says about the consumers of a stream. Raises `Unread`."""
@@ -277,6 +292,22 @@ class Bus:
             if not self._client.is_closed and not self._client.is_draining:
                 for subscription in subscriptions:
                     await subscription.unsubscribe()
+
+    async def append(self, event: Event, *, after: int) -> Appended | None:
+        """Stores an event as `publish` does, if the newest message of its subject is still the one with the sequence
+        `after` (0: none). None: it is not, so read it and try again; what was sent before under the same id and stored
+        all the same may be the reason.
+
+        Raises: as `publish`.
+        """
+        body, headers = self._written(tracing.carried_on(event))
+        expected = {nats.js.api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value: str(after)}
+        try:
+            published = await self._stored(event.subject, body, headers | expected)
+        except WrongLast:
+            return None
+        await self._points(f"bus.published:{event.data.short_type()}")
+        return Appended(published.sequence, published.duplicate, body)
 
     async def resend(self, stored: Stored, *, unless_after: int | None = None) -> Published:
         """Stores a message once more under a new message id, so that every consumer of its subject is handed it again;
@@ -366,6 +397,14 @@ class Bus:
         except (TimeoutError, nats.errors.Error) as exc:
             raise Unpublished(f"{subject}: {self._refusals.get(subject.lower(), _explained(exc))}") from exc
 
+    async def project(self, subject: str, id_: str, body: bytes) -> Published:
+        """Stores what an event of ours is in others' words, as a CloudEvent; the same id again is a `duplicate`.
+
+        Raises:
+            Unpublished: not stored within `publish_patience`, or forbidden.
+        """
+        return await self._stored(subject, body, {"content-type": CONTENT_TYPE, MESSAGE_ID: id_})
+
     async def drain(self) -> None:
         """Stops pulling, finishes what is in flight, sends every answer, and closes the connection."""
         self._draining = True
@@ -376,13 +415,17 @@ class Bus:
             await self._client.close()
 
     async def _sent(self, event: Event) -> Published:
+        return await self._stored(event.subject, *self._written(event))
+
+    def _written(self, event: Event) -> tuple[bytes, dict[str, str]]:
+        """Body and headers. Raises `Oversized`, `Reject`."""
         body, headers = encode(event)
         size = len(body) + sum(len(name) + len(value) + 4 for name, value in headers.items()) + 12
         if size > self._client.max_payload:
             raise Oversized(
                 f"{event.type} {event.id} has {size} bytes with headers, the bus takes {self._client.max_payload}"
             )
-        return await self._stored(event.subject, body, headers)
+        return body, headers
 
     async def _stored(self, subject: str, body: bytes, headers: dict[str, str]) -> Published:
         loop = asyncio.get_running_loop()
@@ -399,16 +442,21 @@ class Bus:
                 return await self._acks.publish(subject, body, headers, within=timeout)
             except nats.js.errors.APIError as exc:
                 reason = exc.description or str(exc)
+                if exc.err_code == WRONG_LAST_SEQUENCE:
+                    raise WrongLast(f"{subject}: {reason}") from exc
                 if exc.err_code in FULL or (exc.code or 0) < 500:
+                    unpublished.add(1, {"why": "full" if exc.err_code in FULL else "refused"})
                     raise Unpublished(f"{subject}: {reason}") from exc
             except nats.errors.ConnectionClosedError as exc:
                 raise Unpublished(f"{subject}: the connection is closed") from exc
             except (TimeoutError, nats.errors.Error) as exc:
                 if subject.lower() in self._refusals:
+                    unpublished.add(1, {"why": "refused"})
                     raise Unpublished(f"{subject}: {self._refusals[subject.lower()]}") from exc
                 reason = _explained(exc)
             await asyncio.sleep(min(pause, max(deadline - loop.time(), 0)))
             pause = min(pause * 2, 1.0)
+        unpublished.add(1, {"why": "unanswered"})
         raise Unpublished(f"{subject}: not acknowledged within {self._settings.publish_patience:g} s: {reason}")
 
     async def _bury(self, consumer: Consumer, message: Msg, reason: str, event: Event | None) -> None:

@@ -11,7 +11,7 @@
 | `BuildFinished`, `BuildCleaned` | `env…build.finished`, `.cleaned` | builder |
 | `RouteChanged` | `env…route.changed` | dns-proxy |
 | `SessionOpened`, `SessionClosed` | `env…session.opened`, `.closed` | gateway |
-| `AuditRecord` | `audit.…` | gateway, env-controller |
+| `AuditRecord` | `audit.…` | env-controller |
 | `DeadLetter` | `dead.<service>` | every consumer |
 | `DeadSettled` | `dead.oncall` | who is on call |
 
@@ -141,6 +141,7 @@ class PullRequestChanged(ScmData):
     url: str
     author: str
     sender: str = Field(description="Who caused this change.")
+    sender_id: int | None = Field(default=None, description="The forge's number of the sender, if it told.")
     labels: tuple[str, ...] = ()
     head: Head
     base: Base
@@ -178,6 +179,7 @@ class BranchPushed(ScmData):
     head_commit: HeadCommit | None = None
     pusher: str
     sender: str
+    sender_id: int | None = Field(default=None, description="The forge's number of the sender, if it told.")
     pushed_at: AwareDatetime
 
     def nats_subject(self) -> str:
@@ -196,6 +198,7 @@ class CommentWritten(ScmData):
     comment_id: Positive = Field(description="The forge's number of the comment.")
     line: str = Field(max_length=1000, description="Its first line, which is the command.")
     author: str
+    author_id: int | None = Field(default=None, description="The forge's number of the author, if it told.")
     url: str
     written_at: AwareDatetime
 
@@ -215,6 +218,7 @@ class CommandGiven(ScmData):
     command: Literal["deploy", "stop", "sleep", "wake", "extend", "approve", "help"]
     arguments: tuple[str, ...] = ()
     author: str
+    author_id: int | None = Field(default=None, description="The forge's number of the author, if it told.")
     permission: Literal["admin", "maintain", "write"] = Field(description="What the forge answered when asked.")
     head_sha: Sha | None = Field(default=None, description="The head an approval is for.")
     comment_id: Positive | None = Field(default=None, description="The forge's number of the comment, to react to it.")
@@ -383,29 +387,55 @@ class SessionClosed(Session):
     reason: str | None = None
 
 
+class Principal(Part):
+    """Who did it, as the door knew them."""
+
+    kind: Literal["forge", "kubernetes", "oncall"]
+    name: str = Field(min_length=1, max_length=256, examples=["mona", "system:serviceaccount:ci:deployer"])
+    id: str | None = Field(
+        default=None,
+        max_length=256,
+        description="The forge's number or the cluster's uid: stays when they are renamed.",
+    )
+    acting_as: str | None = Field(default=None, max_length=256, description="Whom they impersonated.")
+
+
 class AuditRecord(Data):
     """One operation by a principal; `previous` chains it to the record before it on its subject."""
 
     TYPE = "dev.catalyst.audit.recorded.v1"
-    WRITERS = ("gateway", "env-controller")
+    WRITERS = ("env-controller",)
 
-    environment: EnvironmentName
-    principal: str
-    door: str
-    operation: str
-    target: str | None = None
-    outcome: Literal["allowed", "denied", "failed"]
-    reason: str | None = None
-    at: AwareDatetime
+    team: str
+    project: str
+    environment: str | None = Field(default=None, description="Absent: the operation is on the Project.")
+    uid: str | None = Field(default=None, description="Which life of the environment, if there was one.")
+    principal: Principal
+    door: Literal["pull-request", "push", "command", "resend", "sweep", "kubectl"]
+    operation: str = Field(min_length=1, max_length=256, examples=["opened", "approve", "patch"])
+    target: str = Field(min_length=1, max_length=1024, examples=["github/acme/shop/pull/42"])
+    outcome: Literal["done", "refused", "held", "failed"]
+    reason: str | None = Field(default=None, max_length=1024, description="Why it was not done, or not yet.")
+    at: AwareDatetime = Field(description="When it was done, by the door's clock.")
+    number: Positive = Field(description="Its place in the chain of its subject: 1, 2, 3, …")
     previous: str | None = Field(
-        default=None, pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the record before; absent in the first."
+        default=None,
+        pattern=r"^[0-9a-f]{64}$",
+        description="SHA-256 of the body of the record before; absent in the first.",
     )
 
+    @model_validator(mode="after")
+    def _names(self) -> Self:
+        Identity(self.team, self.project, self.environment or "environment")
+        if (self.number == 1) != (self.previous is None):
+            raise ValueError("previous: expected one in every record but number 1")
+        return self
+
     def nats_subject(self) -> str:
-        return subjects.audit_subject(self.environment.identity)
+        return subjects.audit_subject(self.team, self.project, self.environment)
 
     def about(self) -> str:
-        return str(self.environment.identity)
+        return "/".join(part for part in (self.team, self.project, self.environment) if part)
 
 
 class DeadLetter(Data):

@@ -28,15 +28,26 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from opentelemetry import metrics
 
 from catalyst.events import reading, tracing
-from catalyst.events.binding import decode
+from catalyst.events.binding import MESSAGE_ID, decode
+from catalyst.events.dead import LETTER_GIVEN_UP
 from catalyst.events.errors import BusError, Reject, Retry
 from catalyst.events.event import Event
 from catalyst.events.topology import Consumer
 from catalyst.model.points import Points
 
 logger = logging.getLogger(__name__)
+unreadable = metrics.get_meter("catalyst.events").create_up_down_counter(
+    "catalyst_bus_unreadable_consumers", description="consumers that this process should read and cannot"
+)
+_buried = metrics.get_meter("catalyst.events").create_counter(
+    "catalyst_messages_buried", description="messages that a consumer could not handle"
+)
+_delayed = metrics.get_meter("catalyst.events").create_counter(
+    "catalyst_message_retries", description="messages handed back to be delivered again"
+)
 
 EXPIRES: Final = 30.0
 """Seconds a pull request stands before the server ends it and we ask again."""
@@ -60,6 +71,8 @@ class Received:
     sequence: int
     delivered: int
     in_progress: Callable[[], Awaitable[None]]
+    message_id: str = ""
+    """Under which id the bus stored it: the event's own, or `resent/…` when somebody sent it again."""
 
 
 Handler = Callable[[Received], Awaitable[None]]
@@ -98,13 +111,21 @@ class Consumption:
         self._ended = asyncio.Event()
         self._subscription: Subscription | None = None
         self._retry: asyncio.Task[None] | None = None
+        # From 0, or nobody would see the first one: it is an increase only where something was before.
+        _buried.add(0, self._labels)
+        _delayed.add(0, self._labels)
 
     @property
     def name(self) -> str:
         return f"{self.consumer.stream}/{self.consumer.name}"
 
+    @property
+    def _labels(self) -> dict[str, str]:
+        return {"stream": self.consumer.stream, "consumer": self.consumer.name}
+
     async def run(self) -> None:
         """Reads until cancelled (handlers are cancelled and their messages handed back) or `drain` ends."""
+        unreadable.add(0, {"consumer": self.name})
         self._subscription = await self._client.subscribe(f"{self._inbox}.*", cb=self._arrived)
         upkeep = asyncio.create_task(self._upkeep(), name=f"upkeep {self.name}")
         try:
@@ -120,6 +141,7 @@ class Consumption:
                 self._retry.cancel()
             await asyncio.gather(upkeep, *filter(None, [self._retry]), return_exceptions=True)
             await self._stop_listening()
+            self._problem(None)
 
     async def rearm(self) -> None:
         """Asks again: what was asked before a reconnect is forgotten by the server."""
@@ -233,7 +255,14 @@ class Consumption:
     def _well(self) -> None:
         if self.problem is not None:
             logger.info("consumer answers again", extra={"consumer": self.name})
-        self.problem, self._refused_since, self._pause, self._not_before = None, None, FIRST_PAUSE, 0.0
+        self._problem(None)
+        self._refused_since, self._pause, self._not_before = None, FIRST_PAUSE, 0.0
+
+    def _problem(self, problem: str | None) -> None:
+        change = (problem is not None) - (self.problem is not None)
+        self.problem = problem
+        if change:
+            unreadable.add(change, {"consumer": self.name})
 
     def _unwell(self, problem: str, *, at_once: bool) -> None:
         now = asyncio.get_running_loop().time()
@@ -244,7 +273,7 @@ class Consumption:
         self._pause = min(self._pause * 2, LONGEST_PAUSE)
         self._refused_since = self._refused_since or now
         if self.problem is None and (at_once or now - self._refused_since > 2 * LONGEST_PAUSE):
-            self.problem = problem
+            self._problem(problem)
             logger.error("consumer cannot be read", extra={"consumer": self.name, "reason": problem})
 
     # Handling
@@ -294,6 +323,7 @@ class Consumption:
             sequence=metadata.sequence.stream,
             delivered=metadata.num_delivered,
             in_progress=message.in_progress,
+            message_id=(message.headers or {}).get(MESSAGE_ID, ""),
         )
         with tracing.handling(event, self.name, metadata.num_delivered):
             try:
@@ -313,18 +343,20 @@ class Consumption:
     async def _again(self, message: Msg, reason: str, after: timedelta | None, event: Event | None) -> None:
         delivered = message.metadata.num_delivered
         if delivered >= self.consumer.max_deliver:
-            await self._dead(message, f"given up after {delivered} deliveries: {reason}", event)
+            await self._dead(message, f"{LETTER_GIVEN_UP} {delivered} deliveries: {reason}", event)
             return
         delay = after.total_seconds() if after is not None else self.consumer.retry_delay(delivered)
         logger.warning(
             "message to be delivered again", extra={**self._facts(message), "reason": reason, "after": delay}
         )
+        _delayed.add(1, self._labels)
         await self._nak(message, delay)
 
     async def _dead(self, message: Msg, reason: str, event: Event | None) -> None:
         logger.error("message dead-lettered", extra={**self._facts(message), "reason": reason})
         try:
             await self._bury(self.consumer, message, reason, event)
+            _buried.add(1, self._labels)
             await message.term()
         except (BusError, Reject, nats.errors.Error) as exc:
             # Without its letter a message may not go: it stays with the server, whose own advisory is the last resort.

@@ -53,3 +53,7 @@ class Unread(BusError):
 
 class Unpublished(BusError):
     """No durable acknowledgement came in time. The event *may* be stored: publish it again under the same id."""
+
+
+class WrongLast(Unpublished):
+    """Not stored: something newer is on its subject than the message it was to follow."""

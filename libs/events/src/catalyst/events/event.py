@@ -10,7 +10,7 @@ build.finished        uid/component/key/attempt/outcome, …/again-N when it ans
 build.cleaned         uid/causing id/cleaned
 route.changed         uid/host/causing id/live or gone
 session.*             uid/session/opened or closed
-audit                 the operation's id
+audit                 the event's message id and the environment; the API server's audit id
 dead                  consumer/stream/sequence, …/resent or …/dropped when somebody dealt with it
 ```
 """

@@ -14,6 +14,7 @@ from catalyst.events.catalogue import (
     DeadLetter,
     DeadSettled,
     EnvironmentName,
+    Principal,
     PullRequestChanged,
     Repository,
     RouteChanged,
@@ -163,7 +164,17 @@ def examples() -> dict[str, Event]:
         duration_seconds=41.5,
     )
     audited = AuditRecord(
-        environment=ENVIRONMENT, principal="mona", door="cli", operation="exec", outcome="allowed", at=NOW
+        team="acme",
+        project="shop",
+        environment="pr-42",
+        uid="u-1",
+        principal=Principal(kind="forge", name="mona", id="4711"),
+        door="command",
+        operation="stop",
+        target="github/acme/shop/pull/42",
+        outcome="done",
+        at=NOW,
+        number=1,
     )
     letter = DeadLetter(
         service="env-controller",
@@ -194,7 +205,7 @@ def examples() -> dict[str, Event]:
         ),
         session_event(SessionOpened(**session), time=NOW),
         session_event(SessionClosed(**session, reason="revoked"), time=NOW),
-        audit_recorded(audited, operation="op-1", time=NOW, source="gateway"),
+        audit_recorded(audited, operation="op-1", time=NOW, source="env-controller"),
         dead_letter(letter, time=NOW),
         dead_settled(settled, time=NOW),
     ]

@@ -103,6 +103,14 @@ async def last_message(client: Client, stream: str, subject: str) -> Stored | No
     return await _direct(client, stream, {"last_by_subj": subject})
 
 
+async def last_before(client: Client, stream: str, subject: str, sequence: int) -> Stored | None:
+    """The newest message of a subject among those before `sequence`, or None. Raises `Unread`."""
+    if sequence <= 1:
+        return None  # to the server 0 is no limit
+    page, _ = await _page(client, stream, {"multi_last": [subject], "up_to_seq": sequence - 1, "batch": 1})
+    return page[0] if page else None
+
+
 async def stream_info(client: Client, stream: str) -> dict[str, Any] | None:
     """What the server says about a stream: `config`, `state`, `cluster`; None when there is none. Raises `Unread`."""
     try:
@@ -120,6 +128,14 @@ async def consumer_infos(client: Client, stream: str) -> list[dict[str, Any]]:
         found.extend(page)
         if not page or len(found) >= answer.get("total", 0):
             return found
+
+
+async def consumer_info(client: Client, stream: str, name: str) -> dict[str, Any] | None:
+    """What the server says about one consumer, as its leader sees it; None when there is none. Raises `Unread`."""
+    try:
+        return await _api(client, f"CONSUMER.INFO.{stream}.{name}", {})
+    except _Absent:
+        return None
 
 
 async def _direct(client: Client, stream: str, request: Mapping[str, Any]) -> Stored | None:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from catalyst.events.readers import Reader
 from catalyst.events.topology import SERVICES, Budget
-from catalyst.events.users import User, users
+from catalyst.events.users import User, inbox_prefix, users
 
 MAX_PAYLOAD: Final = 1024 * 1024
 """Bytes; NATS' default. A forge's payload rides along up to half of it, the rest is room for the state beside it."""
@@ -53,7 +54,7 @@ def nats_server_config(
         peers: the cluster this server is one of; the text then holds their password. None: it stands alone.
 
     Raises:
-        ValueError: `public_keys` names a user that does not exist.
+        ValueError: `public_keys` names a user that is neither one of ours nor a team's reader.
     """
     config: dict[str, Any] = {
         "host": host,
@@ -75,15 +76,27 @@ def nats_server_config(
             "routes": [f"nats-route://peer:{peers.password}@{peer}:{peers.port}" for peer in peers.hosts],
         }
     if public_keys is not None:
-        config["accounts"] = {ACCOUNT: {"jetstream": "enabled", "users": _users(public_keys, services)}}
+        config["accounts"] = _accounts(public_keys, services)
     return json.dumps(config, indent=2) + "\n"
+
+
+def _accounts(public_keys: Mapping[str, str], services: Iterable[str]) -> dict[str, Any]:
+    """Ours, with the services and people; and one a reader, into which nothing but its team's subjects leads."""
+    readers = [reader for name in public_keys if (reader := Reader.of(name)) is not None]
+    ours = {name: key for name, key in public_keys.items() if Reader.of(name) is None}
+    account: dict[str, Any] = {"jetstream": "enabled", "users": _users(ours, services)}
+    if readers:
+        account["exports"] = _exports(readers)
+    return {ACCOUNT: account, **{reader.user: _reader(reader, public_keys[reader.user]) for reader in readers}}
 
 
 def _users(public_keys: Mapping[str, str], services: Iterable[str]) -> list[dict[str, Any]]:
     known = {user.name: user for user in users(services)}
     unknown = sorted(set(public_keys) - set(known))
     if unknown:
-        raise ValueError(f"user {unknown[0]!r} does not exist: expected one of {', '.join(known)}")
+        raise ValueError(
+            f"user {unknown[0]!r} does not exist: expected one of {', '.join(known)}, or reader--<team>--<name>"
+        )
     return [_user(known[name], key) for name, key in public_keys.items()]
 
 
@@ -92,3 +105,29 @@ def _user(user: User, public_key: str) -> dict[str, Any]:
     if user.publish_deny:
         publish["deny"] = list(user.publish_deny)
     return {"nkey": public_key, "permissions": {"publish": publish, "subscribe": {"allow": list(user.subscribe)}}}
+
+
+def _exports(readers: Iterable[Reader]) -> list[dict[str, Any]]:
+    """What leads out of our account, each subject only to the readers it is for."""
+    heard: dict[str, list[str]] = {}
+    asked: dict[str, list[str]] = {}
+    for reader in readers:
+        for subject in reader.heard:
+            heard.setdefault(subject, []).append(reader.user)
+        for subject in reader.asked.values():
+            asked.setdefault(subject, []).append(reader.user)
+    streams = [{"stream": subject, "accounts": accounts} for subject, accounts in heard.items()]
+    # A request for many messages is answered many times.
+    services = [
+        {"service": subject, "response_type": "stream", "accounts": accounts} for subject, accounts in asked.items()
+    ]
+    return streams + services
+
+
+def _reader(reader: Reader, public_key: str) -> dict[str, Any]:
+    imports: list[dict[str, Any]] = [{"stream": {"account": ACCOUNT, "subject": subject}} for subject in reader.heard]
+    imports += [
+        {"service": {"account": ACCOUNT, "subject": ours}, "to": subject} for subject, ours in reader.asked.items()
+    ]
+    user = User(reader.user, tuple(reader.asked), (f"{inbox_prefix(reader.user)}.>", *reader.heard))
+    return {"users": [_user(user, public_key)], "imports": imports}

@@ -21,6 +21,17 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
+class Appended:
+    """Where an appended event is now, and the body it was sent with. `duplicate`: its id was stored before, perhaps
+    with another body.
+    """
+
+    sequence: int
+    duplicate: bool
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Stored:
     """One message of a stream. What does not decode is not hidden: `event()` raises, and the reader decides."""
 

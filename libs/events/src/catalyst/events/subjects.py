@@ -3,7 +3,7 @@
 ```
 scm.<forge>.<owner>.<repo>.<kind>.<id>            scm.github.acme.shop.pull_request.42
 env.<team>.<project>.<environment>.<noun>.<verb>  env.acme.shop.pr-42.build.requested
-audit.<team>.<project>.<environment>              audit.acme.shop.pr-42
+audit.<team>.<project>[.<environment>]            audit.acme.shop.pr-42
 dead.<service>                                    dead.env-controller
 lock.<service>                                    lock.dns-proxy (no event: locks.py)
 decision.<team>.<project>[.<environment>]         decision.acme.shop.pr-42 (no event: what env-controller decided)
@@ -49,9 +49,11 @@ class EnvironmentSubject:
 
 @dataclass(frozen=True, slots=True)
 class AuditSubject:
-    """The audit trail of one environment."""
+    """The audit trail of one environment, or of a Project itself."""
 
-    identity: Identity
+    team: str
+    project: str
+    environment: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +113,10 @@ def environment_subject(identity: Identity, noun: str, verb: str) -> str:
     return ".".join(("env", *_identity_tokens(identity), escape(noun), escape(verb)))
 
 
-def audit_subject(identity: Identity) -> str:
-    """Where one environment's audit records are."""
-    return ".".join(("audit", *_identity_tokens(identity)))
+def audit_subject(team: str, project: str, environment: str | None = None) -> str:
+    """Where the audit records of one environment are; without one, those of the Project itself."""
+    parts = (team, project) if environment is None else (team, project, environment)
+    return ".".join(("audit", *map(escape, parts)))
 
 
 def dead_subject(service: str) -> str:
@@ -141,8 +144,10 @@ def parse_subject(subject: str) -> Subject:
                 return ScmSubject(forge, f"{owner}/{repository}", kind, id_)
             case ["env", team, project, environment, noun, verb]:
                 return EnvironmentSubject(Identity(team, project, environment), noun, verb)
+            case ["audit", team, project]:
+                return AuditSubject(team, project)
             case ["audit", team, project, environment]:
-                return AuditSubject(Identity(team, project, environment))
+                return AuditSubject(team, project, Identity(team, project, environment).environment)
             case ["dead", service]:
                 return DeadSubject(service)
     except InvalidName as exc:

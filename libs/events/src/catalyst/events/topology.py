@@ -9,10 +9,11 @@
 | `DEAD` | `dead.>` and the server's own advisories | 90 d |
 | `LOCKS` | `lock.>` | the last record of each lock, without age (locks.py) |
 | `DECISIONS` | `decision.>` | what env-controller decided, and from what: 30 d, the oldest go first |
+| `CDEVENTS` | `cdevents.>` | our facts in the words of CDEvents, for others' tools: 90 d, the oldest go first |
 
 SCM, EVENTS and AUDIT refuse new messages when full (`discard: new`): the publisher is told, the forge can redeliver.
-`discard: old` would lose silently; it is right for DECISIONS, which is no truth: nobody waits for it, and the newest
-are worth most. Never work-queue retention: after a crash its acknowledged ids are forgotten.
+`discard: old` would lose silently; it is right for DECISIONS and CDEVENTS, which are no truth: nobody waits for them,
+and the newest are worth most. Never work-queue retention: after a crash its acknowledged ids are forgotten.
 """
 
 from collections.abc import Iterable
@@ -37,11 +38,14 @@ AUDIT: Final = "AUDIT"
 DEAD: Final = "DEAD"
 LOCKS: Final = "LOCKS"
 DECISIONS: Final = "DECISIONS"
+CDEVENTS: Final = "CDEVENTS"
 
 STATE_FILTER: Final = "env.*.*.*.environment.changed"
 ADVISORY: Final = "$JS.EVENT.ADVISORY.CONSUMER"
 MAX_DELIVERIES: Final = f"{ADVISORY}.MAX_DELIVERIES"
 TERMINATED: Final = f"{ADVISORY}.MSG_TERMINATED"
+
+_TOLD: Final = (MAX_DELIVERIES, TERMINATED)
 
 MINUTE: Final = 60.0
 DAY: Final = 86_400.0
@@ -65,12 +69,14 @@ class Budget:
     dead: int = 1 * GIB
     locks: int = 16 * 1024**2
     decisions: int = 1 * GIB
+    cdevents: int = GIB // 2
     replicas: int = 1
 
     @property
     def total(self) -> int:
         """Bytes of all streams together."""
-        return self.scm + self.events + self.state + self.audit + self.dead + self.locks + self.decisions
+        parts = (self.scm, self.events, self.state, self.audit, self.dead, self.locks, self.decisions, self.cdevents)
+        return sum(parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +165,16 @@ NOTIFIER_EVENTS: Final = Consumer(
 NOTIFIER_SCM: Final = Consumer(
     stream=SCM, name="notifier", service="notifier", filters=("scm.*.*.*.command.*",), unhurried=True
 )
+CDEVENTS_SCM: Final = Consumer(
+    stream=SCM, name="cdevents", service="notifier", filters=("scm.*.*.*.pull_request.*",), max_ack_pending=16
+)
+CDEVENTS_EVENTS: Final = Consumer(
+    stream=EVENTS,
+    name="cdevents",
+    service="notifier",
+    filters=("env.*.*.*.environment.changed", "env.*.*.*.build.requested", "env.*.*.*.build.finished"),
+    max_ack_pending=16,
+)
 
 CONSUMERS: Final = (
     WEBHOOK_INGEST,
@@ -168,6 +184,8 @@ CONSUMERS: Final = (
     DNS_PROXY,
     NOTIFIER_EVENTS,
     NOTIFIER_SCM,
+    CDEVENTS_SCM,
+    CDEVENTS_EVENTS,
 )
 SERVICES: Final = ("webhook-ingest", "env-controller", "builder", "dns-proxy", "notifier")
 """The services that exist. Only their consumers are made: one that nobody reads would only grow."""
@@ -208,13 +226,20 @@ def streams(budget: Budget | None = None) -> tuple[StreamConfig, ...]:
             DEAD,
             budget.dead,
             "What no consumer could handle",
-            ["dead.>", f"{MAX_DELIVERIES}.>", f"{TERMINATED}.>"],
+            # Of our own consumers only: what a team's reader does with its copies is no dead letter.
+            [
+                "dead.>",
+                *(f"{told}.{consumer.stream}.{consumer.name}" for told in _TOLD for consumer in CONSUMERS),
+            ],
         ).evolve(discard=DiscardPolicy.OLD),  # an advisory is fire and forget: refusing it loses the newest
         stream(LOCKS, budget.locks, "Who leads among the replicas of a service", ["lock.>"]).evolve(
             max_msgs_per_subject=1, max_age=0
         ),
         stream(DECISIONS, budget.decisions, "What env-controller decided, and from what", ["decision.>"]).evolve(
             discard=DiscardPolicy.OLD, max_age=DECISIONS_KEPT, duplicate_window=MINUTE
+        ),
+        stream(CDEVENTS, budget.cdevents, "Our facts in the words of CDEvents", ["cdevents.>"]).evolve(
+            discard=DiscardPolicy.OLD
         ),
     )
 

@@ -3,19 +3,26 @@
 | User | Publishes | Consumes | Reads directly |
 |---|---|---|---|
 | webhook-ingest | `scm.>`, own `dead.` | SCM, only comments | – |
-| env-controller | `environment.changed`, `build.requested`, `audit.>`, own `dead.`¹| SCM, EVENTS | SCM, EVENTS, STATE |
+| env-controller | `environment.changed`, `build.requested`, `audit.>`, own `dead.`¹ | SCM, EVENTS | + STATE, AUDIT² |
 | builder | `build.finished`, `build.cleaned`, own `dead.` | EVENTS | STATE |
 | dns-proxy | `route.changed`, `lock.dns-proxy`, own `dead.` | EVENTS | STATE, LOCKS |
-| notifier | `lock.notifier`, own `dead.` | SCM (commands), EVENTS | STATE, LOCKS |
+| notifier | `lock.notifier`, `cdevents.>`, own `dead.` | SCM (commands, pull requests), EVENTS | STATE, LOCKS, EVENTS |
 | operator | nothing but requests to the server | – | everything; applies the topology |
 | oncall | again what some consumer reads, `dead.oncall` | – | all events; asks for no consumer |
 
-¹ and `decision.>`, the records of what it decided, which are no events.
+A team's readers are no users of this account: readers.py.
 
-An event is a hint, never authority, but a service cannot even hint at what another one says. No user may delete a
+¹ and `decision.>`, the records of what it decided, which are no events. ² And DEAD, to count the dead;
+of every stream it asks how full it is.
+
+Each service may also ask how far its own consumers are: a metric.
+
+An event is a hint, never authority, and a service may not even hint at what another one says. No user may delete a
 stream, and nobody but the operator may ask for a consumer: a consumer with a chosen delivery subject would publish in
-the server's name. Each user hears answers on a private inbox only. `catalogue.Data.WRITERS` decides who publishes
-what, so a new event brings its right along.
+the server's name. No permission can forbid the reply subject of a request, on which the server publishes, too
+(docs/security.md, "What is not covered"): these are walls against mistakes more than against a stolen seed. Each user
+hears answers on a private inbox only. `catalogue.Data.WRITERS` decides who publishes what, so a new event brings its
+right along.
 """
 
 from collections.abc import Iterable
@@ -33,7 +40,19 @@ from catalyst.events.catalogue import (
     ScmData,
 )
 from catalyst.events.subjects import dead_subject, lock_subject
-from catalyst.events.topology import AUDIT, DEAD, DECISIONS, EVENTS, LOCKS, SCM, SERVICES, STATE, consumers
+from catalyst.events.topology import (
+    AUDIT,
+    CDEVENTS,
+    DEAD,
+    DECISIONS,
+    EVENTS,
+    LOCKS,
+    SCM,
+    SERVICES,
+    STATE,
+    consumers,
+    streams,
+)
 
 OPERATOR: Final = "operator"
 ONCALL: Final = "oncall"
@@ -42,14 +61,18 @@ PEOPLE: Final = (OPERATOR, ONCALL)
 """Users whose seeds never enter the cluster."""
 
 READS: Final = {
-    "env-controller": (SCM, EVENTS, STATE),
+    "env-controller": (SCM, EVENTS, STATE, AUDIT, DEAD),
     "builder": (STATE,),
     "dns-proxy": (STATE, LOCKS),
-    "notifier": (STATE, LOCKS),
+    "notifier": (STATE, LOCKS, EVENTS),
 }
 """The streams whose stored messages a service asks for."""
+MEASURES: Final = {"env-controller": tuple(str(config.name) for config in streams())}
+"""The streams that a service asks how full they are, for everybody; not what is in them."""
 LOCKED: Final = ("dns-proxy", "notifier")
 """The services whose replicas elect one by a lock on the bus, because they have no rights in the cluster."""
+PROJECTS: Final = ("notifier",)
+"""The services that say our facts again in the words of CDEvents."""
 RECORDED: Final = ("env-controller",)
 """The services that record what they decide. Only the operator reads it."""
 
@@ -88,12 +111,16 @@ def service_user(service: str) -> User:
         publish.append(lock_subject(service))
     if service in RECORDED:
         publish.append("decision.>")
+    if service in PROJECTS:
+        publish.append("cdevents.>")
     for consumer in consumers([service]):
         publish.append(f"$JS.API.CONSUMER.MSG.NEXT.{consumer.stream}.{consumer.name}")
+        publish.append(f"$JS.API.CONSUMER.INFO.{consumer.stream}.{consumer.name}")
         publish.append(f"$JS.ACK.{consumer.stream}.{consumer.name}.>")
     for stream in READS.get(service, ()):
         publish.append(f"$JS.API.DIRECT.GET.{stream}")
         publish.append(f"$JS.API.STREAM.INFO.{stream}")
+    publish += [f"$JS.API.STREAM.INFO.{stream}" for stream in MEASURES.get(service, ())]
     return User(service, tuple(dict.fromkeys(publish)), (f"{inbox_prefix(service)}.>",))
 
 
@@ -102,12 +129,12 @@ def operator() -> User:
     return User(
         OPERATOR,
         publish=("$JS.API.>", "$JS.ACK.>", "$JS.FC.>"),
-        subscribe=(f"{inbox_prefix(OPERATOR)}.>", "scm.>", "env.>", "audit.>", "dead.>", "$JS.EVENT.>"),
+        subscribe=(f"{inbox_prefix(OPERATOR)}.>", "scm.>", "env.>", "audit.>", "dead.>", "cdevents.>", "$JS.EVENT.>"),
         # STATE may be purged by subject: snapshots of environments gone for 90 days.
         publish_deny=(
             "$JS.API.STREAM.DELETE.>",
             "$JS.API.STREAM.MSG.DELETE.>",
-            *(f"$JS.API.STREAM.PURGE.{stream}" for stream in (SCM, EVENTS, AUDIT, DEAD, LOCKS, DECISIONS)),
+            *(f"$JS.API.STREAM.PURGE.{stream}" for stream in (SCM, EVENTS, AUDIT, DEAD, LOCKS, DECISIONS, CDEVENTS)),
         ),
     )
 
@@ -117,7 +144,7 @@ def oncall() -> User:
     what some consumer reads, because only that becomes a dead letter and is sent again. The server cannot tell a fact
     sent again from a forged one, so this seed is for people who may also say so with kubectl.
     """
-    streams = (SCM, EVENTS, STATE, AUDIT, DEAD, LOCKS)
+    streams = (SCM, EVENTS, STATE, AUDIT, DEAD, LOCKS, CDEVENTS)
     return User(
         ONCALL,
         publish=(
@@ -128,7 +155,7 @@ def oncall() -> User:
             *(f"$JS.API.STREAM.INFO.{stream}" for stream in (*streams, DECISIONS)),
             *(f"$JS.API.CONSUMER.LIST.{stream}" for stream in (*streams, DECISIONS)),
         ),
-        subscribe=(f"{inbox_prefix(ONCALL)}.>", "scm.>", "env.>", "audit.>", "dead.>"),
+        subscribe=(f"{inbox_prefix(ONCALL)}.>", "scm.>", "env.>", "audit.>", "dead.>", "cdevents.>"),
     )
 
 

@@ -64,6 +64,7 @@ def written(told: IssueCommentPayload, body: bytes) -> dict[str, Any]:
         "comment_id": comment.id,
         "line": first_line(comment.body),
         "author": author.login if author else "ghost",
+        "author_id": author.id if author else None,
         "url": comment.html_url,
         "written_at": comment.created_at,
         **carried(body),

@@ -30,6 +30,7 @@ class User(Payload, frozen=True):
     """An account."""
 
     login: str
+    id: int | None = None
 
 
 class Label(Payload, frozen=True):

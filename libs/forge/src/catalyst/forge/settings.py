@@ -42,6 +42,10 @@ class ForgeSettings(BaseModel):
             raise ValueError(f"{missing} is missing; {_ONE_SIGN_IN}")
         if any(app) and self.github_token_file is not None:
             raise ValueError(f"both an App and CATALYST_GITHUB_TOKEN_FILE are set; {_ONE_SIGN_IN}")
+        if all(app):  # a file that is not there ends the boot, before anything is connected to
+            self.github_private_key()
+        elif self.github_token_file is not None:
+            self.github_token()
         return self
 
     @property

@@ -379,7 +379,7 @@ class ProjectSpec(Spec):
     deployments: tuple[Deployment, ...] = keyed("name", max_items=16)
     """Long-lived environments."""
     paused: bool = False
-    """While true, no environment is created or updated; closing still removes."""
+    """While true, nothing new is made, built or updated, and waits; what runs goes on, and closing still removes."""
 
     model_config = Spec.model_config | {
         "json_schema_extra": ruled(

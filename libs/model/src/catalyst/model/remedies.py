@@ -125,6 +125,11 @@ REMEDIES: Final[Mapping[str, Remedy]] = {
     ),
     "UnsafeQuota": Remedy("Remove that entry from the Project's `development.quota`.", "UnsafeSettings"),
     "UnsafeEgress": Remedy("Name a smaller network in the Project's `development.egress`.", "UnsafeSettings"),
+    "Paused": Remedy("Nothing has to be done here: it goes on by itself when the pause ends.", "Paused"),
+    "MaximumReached": Remedy(
+        "Close what is not needed any more, or have the platform's people raise the team's maximum.", "MaximumReached"
+    ),
+    "MaximumInvalid": Remedy("The platform's people have to correct the team's maximum.", "MaximumReached"),
     "RouteFailed": Remedy(
         "The environment runs, but its address could not be published. It is tried again by itself.", "RouteFailed"
     ),

@@ -5,9 +5,11 @@ volatile: the same resource version gives the same snapshot.
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from pydantic import AwareDatetime
 
+from catalyst.model import labels
 from catalyst.model.environment import (
     BuildQuestion,
     ComponentStatus,
@@ -94,6 +96,8 @@ class Snapshot(Status):
     """The metadata.generation of the resource."""
     created_at: AwareDatetime | None = None
     """When the resource was created."""
+    triggered_at: AwareDatetime | None = None
+    """When the webhook came that led to the present spec; absent for what a person made."""
     identity: SnapshotIdentity
     """Which environment."""
     type: EnvironmentType = "Development"
@@ -163,6 +167,7 @@ def snapshot_of(environment: Environment, project: Project | None = None, *, pha
         resource_version=metadata.resource_version,
         generation=metadata.generation,
         created_at=metadata.creation_timestamp,
+        triggered_at=triggered_at(environment),
         identity=SnapshotIdentity(team=identity.team, project=identity.project, environment=identity.environment),
         type=spec.type,
         phase=shown,
@@ -183,6 +188,15 @@ def snapshot_of(environment: Environment, project: Project | None = None, *, pha
         conditions=status.conditions,
         stages=status.stages,
     )
+
+
+def triggered_at(environment: Environment) -> datetime | None:
+    """When the webhook came that led to the present spec; None when nobody noted it, or what is there is no time."""
+    try:
+        noted = datetime.fromisoformat(environment.metadata.annotations.get(labels.TRIGGERED_AT, ""))
+    except ValueError:
+        return None
+    return noted if noted.tzinfo else None
 
 
 def _source(environment: Environment, project: Project | None) -> SnapshotSource:

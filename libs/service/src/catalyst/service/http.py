@@ -6,6 +6,7 @@ Host and port are given: a pre-bound socket would cost TCP_NODELAY, 44 ms for ev
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -16,8 +17,16 @@ class CannotListen(Exception):
 
 
 @asynccontextmanager
-async def serving(app: Callable[..., Any], *, host: str, port: int, drain_seconds: float = 5.0) -> AsyncIterator[int]:
-    """Serve `app` while the block runs; yields the port (a free one for 0).
+async def serving(
+    app: Callable[..., Any],
+    *,
+    host: str,
+    port: int,
+    drain_seconds: float = 5.0,
+    certificate: Path | None = None,
+    key: Path | None = None,
+) -> AsyncIterator[int]:
+    """Serve `app` while the block runs; yields the port (a free one for 0). With `certificate` and `key`, PEM, by TLS.
 
     On leaving, no connection is accepted any more; requests in flight get `drain_seconds` to finish, then they are
     cancelled.
@@ -35,6 +44,8 @@ async def serving(app: Callable[..., Any], *, host: str, port: int, drain_second
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
         timeout_graceful_shutdown=max(1, round(drain_seconds)),
     )
     server = uvicorn.Server(config)

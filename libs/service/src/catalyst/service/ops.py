@@ -1,9 +1,13 @@
-"""The operator's door of every process: `/healthz`, `/readyz`, `/metrics`. It changes nothing."""
+"""The operator's door of every process: `/healthz`, `/readyz`, `/metrics`. It changes nothing.
+
+Metrics come as Prometheus' text, or as OpenMetrics to whoever asks for that: only there exemplars have a place.
+"""
 
 from typing import Any
 
 import orjson
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -24,8 +28,9 @@ def ops_app(life: Lifecycle, registry: CollectorRegistry) -> Starlette:
         checks = {name: {"ready": reason is None, "reason": reason} for name, reason in reasons.items()}
         return _json({"ready": ready, "checks": checks}, 200 if ready else 503)
 
-    async def metrics(_: Request) -> Response:
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+    async def metrics(request: Request) -> Response:
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(registry), headers={"content-type": content_type})
 
     return Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)])
 

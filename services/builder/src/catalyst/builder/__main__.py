@@ -22,6 +22,7 @@ from catalyst.builder.handlers import Handlers
 from catalyst.builder.realm import LiveDirectory, Realm, app
 from catalyst.builder.reconcile import Builds
 from catalyst.events.bus import Bus, BusSettings
+from catalyst.events.measuring import BusMetrics
 from catalyst.events.topology import BUILDER
 from catalyst.events.users import inbox_prefix
 from catalyst.forge.client import GitHubClient
@@ -103,6 +104,7 @@ async def _serve(settings: Settings, life: Lifecycle, stack: AsyncExitStack, clo
 
     life.add_check("nats", lambda: "; ".join(bus.problems()) or None)
     life.add_check("kubernetes", cluster.trouble)
+    life.start("measuring", BusMetrics(bus, NAME).run())
     life.start("mirror", cluster.jobs.run())
     if settings.realm_key_file is not None:
         signer = settings.signer()

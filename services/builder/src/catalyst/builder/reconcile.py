@@ -196,7 +196,7 @@ class Builds:
             return
         asked = jobs.asked_of(found)
         result = await self._result(found, asked)
-        await self._answers.finished(asked, result)
+        await self._answers.finished(asked, result, times=jobs.times_of(found))
         await self._cluster.close(found, result)
 
     async def _result(self, found: Manifest, asked: Asked) -> BuildFinished:

@@ -20,6 +20,7 @@ from catalyst.dns_proxy.reconcile import Reconciler
 from catalyst.events.bus import Bus, BusSettings
 from catalyst.events.errors import BusError
 from catalyst.events.locks import Lock
+from catalyst.events.measuring import BusMetrics
 from catalyst.events.topology import DNS_PROXY
 from catalyst.events.users import inbox_prefix
 from catalyst.model.clock import Clock, utc_now
@@ -58,6 +59,7 @@ async def main(settings: Settings, life: Lifecycle, *, clock: Clock = utc_now, p
 
     life.add_check("nats", lambda: "; ".join(bus.problems()) or None)
     life.add_check("state", lambda: None if mirror.loaded else "STATE was not read yet")
+    life.start("measuring", BusMetrics(bus, NAME).run())
     _measure(reconciler, lock, mirror)
     pages = Pages(mirror, settings.layout)
     async with serving(pages_app(pages.page), host=settings.http_host, port=settings.http_port) as port:

@@ -26,6 +26,7 @@ from catalyst.dns_proxy.core.routes import LEAVING, Entry, Wanted, wanted
 from catalyst.dns_proxy.effects.edge import EdgeError, Edges, Replica, Serves
 from catalyst.dns_proxy.effects.names import NamesError, PublicNames
 from catalyst.dns_proxy.mirror import Mirror
+from catalyst.events import tracing
 from catalyst.events.catalogue import EnvironmentName, RouteChanged
 from catalyst.events.errors import BusError
 from catalyst.events.event import Event, route_changed
@@ -254,10 +255,20 @@ class Reconciler:
             uid=snapshot.uid,
         )
         data = RouteChanged(environment=name, host=answer.host, live=answer.live, reason=answer.reason)
-        await self._publisher.publish(route_changed(data, causing=answer.cause, time=self._clock()))
+        about: dict[str, str | int | bool] = {
+            "catalyst.environment": str(snapshot.key),
+            "catalyst.host": answer.host,
+            "catalyst.live": answer.live,
+        }
+        since = min(answer.known.event.time, self._clock())
+        with (
+            tracing.resumed(answer.known.event.traceparent),
+            tracing.spanning("route", about, since=since, links=[answer.cause.traceparent]),
+        ):
+            await self._publisher.publish(route_changed(data, causing=answer.cause, time=self._clock()))
+            log.info("route told", host=answer.host, uid=snapshot.uid, live=answer.live, reason=answer.reason)
         self._said[answer.key] = answer.said
         answered.add(1, {"live": str(answer.live).lower()})
-        log.info("route told", host=answer.host, uid=snapshot.uid, live=answer.live, reason=answer.reason)
 
     def _forget(self, known: Iterable[Known]) -> None:
         alive = {one.snapshot.uid for one in known if one.snapshot.phase != Phase.GONE}

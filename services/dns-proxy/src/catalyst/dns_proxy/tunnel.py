@@ -50,6 +50,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         tunnel_id, token = asyncio.run(made(options.url, options.api_token_file, options.account, options.name))
         with os.fdopen(os.open(options.out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(token)
+    except cloudflare.PermissionDeniedError as exc:
+        said = ", ".join(str(error.message) for error in exc.errors) or "no reason given"
+        sys.stderr.write(
+            f"tunnel: {options.api_token_file}: Cloudflare refuses this token (403, {said}); expected one with "
+            f"Account, Cloudflare Tunnel, Edit of account {options.account}\n"
+        )
+        return 1
     except (ValueError, OSError, cloudflare.CloudflareError) as exc:
         sys.stderr.write(f"tunnel: {exc}\n")
         return 1

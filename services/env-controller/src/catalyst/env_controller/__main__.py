@@ -9,11 +9,14 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
+import structlog
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 
+from catalyst.env_controller.auditing import AuditDoor
 from catalyst.env_controller.config import Settings
 from catalyst.env_controller.core.world import FIELD_MANAGER
+from catalyst.env_controller.effects.audit import Audit
 from catalyst.env_controller.effects.cluster import Cluster
 from catalyst.env_controller.effects.decisions import Decisions, code_version, no_record
 from catalyst.env_controller.effects.history import History
@@ -21,16 +24,21 @@ from catalyst.env_controller.handlers import Handlers
 from catalyst.env_controller.reconcile import Controller
 from catalyst.env_controller.replay import command
 from catalyst.events.bus import Bus, BusSettings
+from catalyst.events.measuring import BusMetrics
 from catalyst.events.topology import ENV_CONTROLLER_EVENTS, ENV_CONTROLLER_SCM
 from catalyst.events.users import inbox_prefix
+from catalyst.events.watching import Watch
 from catalyst.kube.client import Kube
 from catalyst.kube.lease import Elector
 from catalyst.kube.settings import KubeSettings
 from catalyst.model.clock import Clock, utc_now
 from catalyst.model.points import Points, no_points
+from catalyst.service.http import serving
 from catalyst.service.lifecycle import Lifecycle
 from catalyst.service.run import run
 from catalyst.service.telemetry import exporting
+
+log = structlog.get_logger()
 
 NAME = "env-controller"
 LAST_WORDS = 1.0
@@ -68,7 +76,9 @@ async def main(settings: Settings, life: Lifecycle, *, clock: Clock = utc_now, p
     record = decisions.record if settings.record_decisions else no_record
     controller = Controller(cluster, History(bus, clock), clock, record=record)
     controller.subscribe()
-    handlers = Handlers(controller, cluster)
+    audit = Audit(bus, clock)
+    handlers = Handlers(controller, cluster, audit)
+    watch = Watch(bus)
 
     async def lead() -> None:
         async with asyncio.TaskGroup() as group:
@@ -80,8 +90,13 @@ async def main(settings: Settings, life: Lifecycle, *, clock: Clock = utc_now, p
     life.add_check("nats", lambda: "; ".join(bus.problems()) or None)
     life.add_check("kubernetes", cluster.trouble)
     _measure(controller, elector)
+    life.start("measuring", BusMetrics(bus, NAME).run())
     life.start("mirrors", cluster.run())
+    if settings.audit_token_file is not None:
+        life.start("audit webhook", _listen_to_the_api_server(settings, audit, cluster))
     life.start("decisions", decisions.run())
+    life.start("watch", watch.run())
+    life.start("state", _say_again(watch, controller))
     candidate = life.start("candidate", elector.run(lead))
     life.ready()
     await life.stopping.wait()
@@ -92,6 +107,28 @@ async def main(settings: Settings, life: Lifecycle, *, clock: Clock = utc_now, p
     await bus.drain()
     await life.cancel_tasks()
     await kube.aclose()
+
+
+async def _say_again(watch: Watch, controller: Controller) -> None:
+    while True:
+        await watch.state_is_new.wait()
+        watch.state_is_new.clear()
+        controller.say_all_again()
+
+
+async def _listen_to_the_api_server(settings: Settings, audit: Audit, cluster: Cluster) -> None:
+    """Until cancelled."""
+    ours = (settings.system_namespace, settings.edge_namespace)
+    door = AuditDoor(audit, cluster, settings.audit_tokens, ours)
+    async with serving(
+        door.app(),
+        host=settings.audit_host,
+        port=settings.audit_port,
+        certificate=settings.audit_certificate_file,
+        key=settings.audit_key_file,
+    ) as port:
+        log.info("listening to the API server's audit", host=settings.audit_host, port=port)
+        await asyncio.Event().wait()
 
 
 def _crash(life: Lifecycle, reason: str) -> Callable[[], Awaitable[None]]:

@@ -4,13 +4,13 @@ import socket
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import NoDecode
 
 from catalyst.env_controller.core.platform import Platform
 from catalyst.model.fields import Cidr
 from catalyst.model.names import Identity, InvalidName, hostname
-from catalyst.service.settings import ServiceSettings
+from catalyst.service.settings import ServiceSettings, secrets_in
 
 
 class Settings(ServiceSettings):
@@ -41,6 +41,19 @@ class Settings(ServiceSettings):
     )
     public_port: int = Field(default=443, ge=1, le=65535, description="port of the edge in the URLs people get")
     edge_namespace: str = Field(default="catalyst-edge", description="namespace of the edge's pods")
+    audit_token_file: Path | None = Field(
+        default=None,
+        description="file with the tokens, one a line, of the API server's audit webhook; without it, nobody listens",
+    )
+    audit_host: str = Field(
+        default="0.0.0.0",  # noqa: S104 - the API server comes from outside the pod
+        description="address on which the audit webhook is served",
+    )
+    audit_port: int = Field(default=9443, ge=1, le=65535, description="port of the audit webhook")
+    audit_certificate_file: Path | None = Field(
+        default=None, description="certificate of the audit webhook, PEM; without it, it speaks plain HTTP"
+    )
+    audit_key_file: Path | None = Field(default=None, description="private key of that certificate, PEM")
     identity: str = Field(
         default_factory=socket.gethostname, description="this replica's name in the lease; the pod's name"
     )
@@ -69,6 +82,21 @@ class Settings(ServiceSettings):
         if any(network.endswith("/0") for network in self.protected_networks):
             raise ValueError("CATALYST_PROTECTED_NETWORKS: a /0 would close the public web; expected smaller networks")
         return self
+
+    @model_validator(mode="after")
+    def _the_api_server_is_known(self) -> Self:
+        if (self.audit_certificate_file is None) != (self.audit_key_file is None):
+            raise ValueError("CATALYST_AUDIT_CERTIFICATE_FILE, CATALYST_AUDIT_KEY_FILE: expected both or neither")
+        try:
+            self.audit_tokens  # noqa: B018 - read now: a missing one stops the boot
+        except ValueError as error:
+            raise ValueError(f"CATALYST_AUDIT_TOKEN_FILE: {error}") from error
+        return self
+
+    @property
+    def audit_tokens(self) -> tuple[SecretStr, ...]:
+        """The tokens that let the API server in. Raises ValueError."""
+        return secrets_in(self.audit_token_file) if self.audit_token_file else ()
 
     @model_validator(mode="after")
     def _room_for_hosts(self) -> Self:

@@ -1,19 +1,23 @@
 """Events in: facts from forges, and the answers of builder and dns-proxy to what an environment asked.
 
 A fact only names a key: the reconcile reads all facts of its subject. The message is acknowledged when that has
-succeeded, so nothing is acknowledged that has not taken effect. An answer is recorded in the status of the environment
+succeeded and its record is in the audit, so nothing is acknowledged that has not taken effect, or lacks its record. An
+answer is recorded in the status of the environment
 it is for, if it answers the life (uid) that asked.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
 
+from catalyst.env_controller.core.audit import Judgement, Standing, entry_of
 from catalyst.env_controller.core.merge import merge_patch
+from catalyst.env_controller.effects.audit import Audit
 from catalyst.env_controller.effects.cluster import Cluster
-from catalyst.env_controller.reconcile import Controller, EnvironmentKey, FactKey
+from catalyst.env_controller.reconcile import Controller, EnvironmentKey, FactKey, Standings
 from catalyst.events.bus import Received
 from catalyst.events.catalogue import (
     BranchPushed,
@@ -26,10 +30,17 @@ from catalyst.events.catalogue import (
     RouteChanged,
 )
 from catalyst.events.errors import Reject, Retry
+from catalyst.events.event import caused_by
 from catalyst.events.subjects import pull_request_subject
 from catalyst.kube.errors import Conflict, NotFound
 from catalyst.model.environment import Answers, BuildAnswer, Environment, RouteAnswer
-from catalyst.model.names import project_namespace
+from catalyst.model.names import (
+    Identity,
+    InvalidName,
+    branch_environment,
+    project_namespace,
+    pull_request_environment,
+)
 
 log = structlog.get_logger()
 
@@ -37,9 +48,10 @@ log = structlog.get_logger()
 class Handlers:
     """One method a type of event; `HANDLERS` says which."""
 
-    def __init__(self, controller: Controller, cluster: Cluster) -> None:
+    def __init__(self, controller: Controller, cluster: Cluster, audit: Audit) -> None:
         self._controller = controller
         self._cluster = cluster
+        self._audit = audit
 
     async def handle(self, received: Received) -> None:
         """Raises Reject for a type nobody handles, Retry while it cannot be done now."""
@@ -49,17 +61,48 @@ class Handlers:
         await handler(self, received)
 
     async def fact(self, received: Received) -> None:
-        await self._controller.settled(FactKey(received.subject), event=received.event.message_id)
+        await self._fact(received, received.subject)
 
     async def command(self, received: Received) -> None:
         data = received.event.data
         if not isinstance(data, CommandGiven):
             raise Reject(f"{received.event.type}: expected CommandGiven")
         repository = data.repository
-        await self._controller.settled(
-            FactKey(pull_request_subject(repository.forge, repository.full_name, data.number)),
-            event=received.event.message_id,
-        )
+        await self._fact(received, pull_request_subject(repository.forge, repository.full_name, data.number))
+
+    async def _fact(self, received: Received, subject: str) -> None:
+        """Effect, record, and then the acknowledgement."""
+        event = received.event
+        try:
+            standings = await self._controller.settled(FactKey(subject), event=event.message_id, came=event.time)
+        except Reject as refusal:
+            standings = self._refused(event.data, refusal.reason)
+            await self._recorded(received, standings)
+            raise
+        await self._recorded(received, standings)
+
+    async def _recorded(self, received: Received, standings: Standings) -> None:
+        for standing in standings:
+            entry = entry_of(received.event, standing, received.message_id)
+            if entry is not None:
+                await self._audit.record(entry, caused_by(received.event))
+
+    def _refused(self, data: Data, reason: str) -> Standings:
+        """For each Project that this would have been for."""
+        judgement = Judgement("refused", reason)
+        return tuple(Standing(identity, None, judgement) for identity in self._meant(data))
+
+    def _meant(self, data: Data) -> Iterator[Identity]:
+        if not isinstance(data, PullRequestChanged | CommandGiven | BranchPushed):
+            return
+        for project in self._cluster.projects_of(data.repository.forge, data.repository.full_name):
+            with suppress(InvalidName):
+                name = (
+                    branch_environment(data.branch)
+                    if isinstance(data, BranchPushed)
+                    else pull_request_environment(data.number)
+                )
+                yield Identity(project.team, project.metadata.name, name)
 
     async def route_changed(self, received: Received) -> None:
         data = received.event.data

@@ -9,18 +9,21 @@ forgotten meanwhile: whoever waits for a key (`Controller.settled`) is told when
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from opentelemetry import context, metrics, propagate, trace
 from pydantic import ValidationError
 
-from catalyst.env_controller.core import unreadable
+from catalyst.env_controller.core import admission, unreadable
+from catalyst.env_controller.core.audit import Standing, judged
 from catalyst.env_controller.core.environment import decide, refused_by_cluster
+from catalyst.env_controller.core.measured import measured
 from catalyst.env_controller.core.merge import merge_patch
 from catalyst.env_controller.core.project import ProjectWorld, decide_project
 from catalyst.env_controller.core.recorded import BranchInputs, EnvironmentInputs, ProjectInputs, PullRequestInputs
@@ -29,6 +32,7 @@ from catalyst.env_controller.core.world import Decision, Patch, World
 from catalyst.env_controller.effects.cluster import Cluster, same_but_version, together
 from catalyst.env_controller.effects.decisions import Decided, Record, no_record
 from catalyst.env_controller.effects.history import History
+from catalyst.events import tracing
 from catalyst.events.errors import BusError, Reject, Retry
 from catalyst.events.event import Cause
 from catalyst.events.subjects import ScmSubject, branch_subject, parse_subject, pull_request_subject
@@ -37,7 +41,7 @@ from catalyst.kube.queue import BULK, INTERACTIVE, NORMAL, Queue
 from catalyst.kube.reflector import Reflector
 from catalyst.model import labels
 from catalyst.model.clock import Clock
-from catalyst.model.environment import Environment
+from catalyst.model.environment import Environment, EnvironmentStatus
 from catalyst.model.manifest import Manifest, ref_of
 from catalyst.model.names import (
     Identity,
@@ -47,7 +51,8 @@ from catalyst.model.names import (
     pull_request_environment,
 )
 from catalyst.model.project import Project
-from catalyst.model.snapshot import Snapshot, snapshot_of
+from catalyst.model.snapshot import Snapshot, snapshot_of, triggered_at
+from catalyst.service.stages import Stage, measure
 
 log = structlog.get_logger()
 tracer = trace.get_tracer("catalyst.env_controller")
@@ -84,7 +89,17 @@ class FactKey:
     subject: str
 
 
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """A life that goes: since when, and in which trace."""
+
+    uid: str
+    since: datetime
+    traceparent: str | None
+
+
 Key = EnvironmentKey | ProjectKey | FactKey
+Standings = tuple[Standing, ...]
 Ask = Callable[[Environment | None, Snapshot | None, datetime], PullRequestInputs | BranchInputs]
 """(the Environment, the last snapshot of its name, now) → all that it is decided from."""
 
@@ -108,9 +123,14 @@ class Controller:
         self._clock = clock
         self._record = record
         self.queue: Queue[Key] = queue or Queue(on_error=_report)
-        self._waiters: dict[Key, list[asyncio.Future[None]]] = {}
+        self._waiters: dict[Key, list[asyncio.Future[Standings]]] = {}
         self._traces: dict[Key, context.Context] = {}
         self._asked: dict[Key, str] = {}
+        self._came: dict[Key, datetime] = {}
+        """When the message came that asks for a key; for a fact, the webhook."""
+        self._since: dict[Key, datetime] = {}
+        """The same, of what is being worked on."""
+        self._closing: dict[EnvironmentKey, Closing] = {}
         self._because: dict[Key, str] = {}
         self._lines: dict[str, set[Key]] = {}
         self._identities: dict[EnvironmentKey, Identity] = {}
@@ -142,20 +162,25 @@ class Controller:
             self.begun.clear()
             self._abandon()
 
-    async def settled(self, key: Key, *, event: str = "") -> None:
-        """Enqueue `key` and wait until it was reconciled from then on. Raises what cannot be retried. `event`: the id
-        of the message that asks for it.
+    async def settled(self, key: Key, *, event: str = "", came: datetime | None = None) -> Standings:
+        """Enqueue `key` and wait until it was reconciled from then on; of facts: what came of them for each Project.
+        Raises what cannot be retried. `event`: the id of the message that asks for it; `came`: when that was said.
         """
         self._note(key, event)
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if came is not None:
+            self._came[key] = came
+        waiter: asyncio.Future[Standings] = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(key, []).append(waiter)
         self._traces[key] = context.get_current()
         self._add(key)
-        await waiter
+        return await waiter
 
     def enqueue(self, key: Key, *, after: float = 0.0, event: str = "") -> None:
+        """`event`: the id of the message that asks for it, whose trace is the present one."""
         if self.begun.is_set():
             self._note(key, event)
+            if event:
+                self._traces[key] = context.get_current()
             self._add(key, after=after)
 
     def _note(self, key: Key, event: str) -> None:
@@ -207,7 +232,9 @@ class Controller:
             return
         found = new or old or {}
         self._owners_of(old, new)
-        for project in self._cluster.projects.store.within(found["metadata"]["name"]):
+        name = found["metadata"]["name"]
+        projects = self._cluster.projects.store
+        for project in projects if self._cluster.is_system(name) else projects.within(name):
             self._project_changed(None, project)
 
     def _child_changed(self, old: Manifest | None, new: Manifest | None) -> None:
@@ -239,6 +266,14 @@ class Controller:
                 metadata = environment["metadata"]
                 self._add(EnvironmentKey(metadata["namespace"], metadata["name"]), priority=BULK)
             await asyncio.sleep(seconds)
+
+    def say_all_again(self) -> None:
+        """STATE was lost: the resources still know all that was in it."""
+        self._history.forget()
+        if self.begun.is_set():
+            for environment in self._cluster.environments.store:
+                metadata = environment["metadata"]
+                self._add(EnvironmentKey(metadata["namespace"], metadata["name"]), priority=BULK)
 
     async def _catch_up(self) -> None:
         """What may have been left between two leaders: a `Gone` not said, a pull request whose older environment had
@@ -278,11 +313,13 @@ class Controller:
         waiters, result = self._waiters.pop(key, []), "failed"
         self._leave_line(key)
         self._because[key] = self._asked.pop(key, "")
+        if key in self._came:
+            self._since[key] = self._came.pop(key)
         token = context.attach(self._traces.pop(key)) if key in self._traces else None
         try:
-            with tracer.start_as_current_span(f"reconcile {kind}", attributes={"catalyst.key": str(key)}):
-                await RECONCILERS[type(key)](self, key)
-            _tell(waiters, None)
+            with _spanning(key):
+                standings = await RECONCILERS[type(key)](self, key) or ()
+            _tell(waiters, standings)
             result = "done"
         except (Retry, BusError, KubeError) as error:
             # Not Forbidden: an API server that has just started refuses everybody until it knows the roles.
@@ -306,6 +343,9 @@ class Controller:
             if token is not None:
                 context.detach(token)
             self._because.pop(key, None)
+            since = self._since.pop(key, None)
+            if since is not None and result not in ("done", "rejected"):
+                self._came.setdefault(key, since)
             reconciled.add(1, {"kind": kind, "result": result})
             duration.record(asyncio.get_running_loop().time() - began, {"kind": kind})
 
@@ -327,6 +367,7 @@ class Controller:
         for _ in range(MOST_PASSES):
             manifest = self._cluster.environments.store.get(key.namespace, key.name)
             if manifest is None:
+                self._move_up(key)
                 return await self._departed(key)
             try:
                 environment = Environment.parse(manifest)
@@ -334,14 +375,17 @@ class Controller:
             except (ValidationError, InvalidName) as error:
                 return await self._unreadable(self._cluster.environments, manifest, error)
             self._identities[key] = identity
+            self._note_closing(key, environment)
             world = await self._cluster.look(environment, self._cluster.observe(environment), self._clock())
             now = self._clock()
             decision = decide(environment, world, now)
+            self._note_admission(environment, world, decision)
             decided = Decided(EnvironmentInputs(environment, world, now), decision, _named(key), self._because[key])
             is_change = decision.changes_objects or _differs(decision, environment)
             if is_change:
                 self._record(decided)
-            said = await self._carry_out(key, environment, world, decision)
+            with _applying(environment, decision, is_change=is_change):
+                said = await self._carry_out(key, environment, world, decision)
             if said and not is_change:
                 self._record(decided)
             if not decision.changes_objects:
@@ -349,6 +393,21 @@ class Controller:
                     self._add(key, after=max(decision.requeue_after, 0.01))
                 return None
         return self._add(key)
+
+    def _note_admission(self, environment: Environment, world: World, decision: Decision) -> None:
+        uid = environment.metadata.uid or ""
+        if environment.status and environment.status.namespace:
+            self._cluster.admit(uid, False)  # its status says so itself
+        elif world.place is not None:
+            self._cluster.admit(uid, _is_admitted(decision))
+
+    def _move_up(self, key: EnvironmentKey) -> None:
+        """One is gone, so there may be a place for the next. Without an identity it went before we led, and whoever
+        begins to lead looks at all.
+        """
+        identity = self._identities.get(key)
+        for found in self._cluster.next_in_line(identity.team) if identity else ():
+            self._add(EnvironmentKey(found["metadata"]["namespace"], found["metadata"]["name"]))
 
     async def _carry_out(self, key: EnvironmentKey, environment: Environment, world: World, decision: Decision) -> bool:
         """Whether anything was said on the bus."""
@@ -388,6 +447,7 @@ class Controller:
         )
         if patch:
             await self._cluster.patch_status(self._cluster.environments, environment.ref, patch)
+            _measure(environment, decision)
 
     async def _say_refused(self, environment: Environment, reason: str) -> None:
         fresh = self._cluster.environment(environment.metadata.namespace or "", environment.metadata.name)
@@ -418,9 +478,23 @@ class Controller:
         identity = self._identities.pop(key, None)
         if identity is None or key.namespace != _home(identity):
             return
+        closing = self._closing.pop(key, None)
         last = await self._said_gone(identity)
         if last is not None:
             self._again(last)
+            if closing is not None and closing.uid == last.uid:
+                with tracing.resumed(closing.traceparent):
+                    took = (self._clock() - closing.since).total_seconds()
+                    measure("close-to-gone", took, team=identity.team, project=identity.project)
+
+    def _note_closing(self, key: EnvironmentKey, environment: Environment) -> None:
+        """When it began to go, for who measures that: with the resource goes what says so."""
+        began = environment.metadata.deletion_timestamp
+        if began is not None and environment.spec.deletion is not None:
+            began = triggered_at(environment) or began
+        if began is not None:
+            notes = environment.metadata.annotations
+            self._closing[key] = Closing(environment.metadata.uid or "", began, notes.get(labels.TRACEPARENT))
 
     async def _said_gone(self, identity: Identity) -> Snapshot | None:
         """The last snapshot of this name, which says `Gone` from now on; the API server itself is asked before that
@@ -493,33 +567,34 @@ class Controller:
 
     # Facts
 
-    async def _facts(self, key: FactKey) -> None:
+    async def _facts(self, key: FactKey) -> Standings:
         subject = parse_subject(key.subject)
         if not isinstance(subject, ScmSubject):
             raise Reject(f"{key.subject}: expected an SCM subject")
         projects = self._cluster.projects_of(subject.forge, subject.repository)
         if projects:
-            await self._judge(key, projects, self._because[key])
-        else:
-            unknown_repository.add(1)
-            log.info("no Project names this repository", subject=key.subject)
+            return await self._judge(key, projects, self._because[key])
+        unknown_repository.add(1)
+        log.info("no Project names this repository", subject=key.subject)
+        return ()
 
-    async def _judge(self, key: FactKey, projects: list[Project], event: str) -> None:
+    async def _judge(self, key: FactKey, projects: list[Project], event: str) -> Standings:
         facts = await self._history.facts(key.subject)
         pull_requests, commands, branches = tuple(facts.pull_requests), tuple(facts.commands), tuple(facts.branches)
+        standings: list[Standing] = []
         for project in projects:
             refusal = self._cluster.refusal(project)
             if pull_requests:
                 name = pull_request_environment(pull_requests[0].data.number)
                 ask: Ask = partial(PullRequestInputs, project, refusal, pull_requests, commands)
-                await self._request(project, name, ask, _named(key), event)
+                standings.append(await self._request(project, name, ask, key, event))
             if branches:
                 name = branch_environment(branches[0].data.branch)
-                await self._request(
-                    project, name, partial(BranchInputs, project, refusal, branches), _named(key), event
-                )
+                ask = partial(BranchInputs, project, refusal, branches)
+                standings.append(await self._request(project, name, ask, key, event))
+        return tuple(standings)
 
-    async def _request(self, project: Project, name: str, ask: Ask, key: str, event: str) -> None:
+    async def _request(self, project: Project, name: str, ask: Ask, fact: FactKey, event: str) -> Standing:
         identity = Identity(project.team, project.metadata.name, name)
         home = _home(identity)
         existing = self._cluster.environment(home, name)
@@ -529,17 +604,24 @@ class Controller:
             inputs = ask(existing, await self._said_gone(identity), self._clock())
             request = inputs.decided()
         if not isinstance(request, Leave):
-            self._record(Decided(inputs, request, key, event))
+            self._record(Decided(inputs, request, _named(fact), event))
         match request:
             case Create(manifest):
-                await self._create(_traced(manifest), project)
+                await self._create(_traced(manifest, self._since.get(fact)), project)
                 self._add(EnvironmentKey(home, name), priority=INTERACTIVE)
             case Update(patch):
-                await self._cluster.patch_environment(Patch(patch.ref, _traced(patch.body)))
+                await self._cluster.patch_environment(Patch(patch.ref, _traced(patch.body, self._since.get(fact))))
                 log.info("environment updated", environment=str(identity))
                 self._add(EnvironmentKey(home, name), priority=INTERACTIVE)
             case Leave(reason):
                 log.info("environment left as it is", environment=str(identity), reason=reason)
+        return Standing(
+            identity, self._uid(home, name) or (existing.metadata.uid if existing else None), judged(inputs, request)
+        )
+
+    def _uid(self, namespace: str, name: str) -> str | None:
+        found = self._cluster.environment(namespace, name)
+        return found.metadata.uid if found else None
 
     async def _create(self, manifest: Manifest, project: Project) -> None:
         try:
@@ -553,7 +635,7 @@ class Controller:
         )
 
 
-RECONCILERS: Mapping[type[Key], Callable[[Controller, Any], Awaitable[None]]] = {
+RECONCILERS: Mapping[type[Key], Callable[[Controller, Any], Awaitable[Standings | None]]] = {
     EnvironmentKey: Controller._environment,  # noqa: SLF001 - the table of this module's own rooms
     ProjectKey: Controller._project,  # noqa: SLF001
     FactKey: Controller._facts,  # noqa: SLF001
@@ -586,6 +668,11 @@ def _differs(decision: Decision, resource: Environment | Project) -> bool:
     return decision.status is not None and decision.status != resource.status
 
 
+def _is_admitted(decision: Decision) -> bool:
+    said = decision.status.condition(admission.CONDITION) if decision.status else None
+    return said is not None and said.status == "True"
+
+
 def _needed(world: ProjectWorld, project: Project) -> ProjectWorld:
     """As far as it was decided from: its Environments, perhaps a thousand, matter when the Project goes."""
     return world if project.metadata.deletion_timestamp else replace(world, environments=())
@@ -603,25 +690,74 @@ def _acceptance(status: Manifest) -> str | None:
     return next((item["status"] for item in status.get("conditions", ()) if item["type"] == "Accepted"), None)
 
 
-def _traced(body: Manifest) -> Manifest:
-    """The present trace rides along, so that what follows from this write belongs to it."""
+def _traced(body: Manifest, came: datetime | None) -> Manifest:
+    """The present trace rides along, and when the webhook came, so that what follows from this write belongs to it.
+    What no webhook brought (a Project's rules changed) takes the note of the last one away.
+    """
     carrier: dict[str, str] = {}
     propagate.inject(carrier)
     if "traceparent" not in carrier:
         return body
     metadata = body.get("metadata", {})
     annotations = {**metadata.get("annotations", {}), labels.TRACEPARENT: carrier["traceparent"]}
+    if came is not None:
+        annotations[labels.TRIGGERED_AT] = came.isoformat()
+    elif not body.get("kind"):  # a merge patch
+        annotations[labels.TRIGGERED_AT] = None
     return {**body, "metadata": {**metadata, "annotations": annotations}}
 
 
-def _tell(waiters: list[asyncio.Future[None]], error: Exception | None) -> None:
+def _spanning(key: Key) -> AbstractContextManager[object]:
+    """A span for what a message asked for. What a watch or a timer brings has one only where it changes something: a
+    thousand looks that change nothing would be a thousand traces.
+    """
+    if not trace.get_current_span().get_span_context().is_valid:
+        return nullcontext()
+    return tracer.start_as_current_span(f"reconcile {type(key).__name__}", attributes={"catalyst.key": _named(key)})
+
+
+@contextmanager
+def _applying(environment: Environment, decision: Decision, *, is_change: bool) -> Iterator[None]:
+    """What is written and published for an Environment belongs to the trace that wrote its spec. Did a message of
+    another trace (a build's answer, sent again) ask for this look, it is linked.
+    """
+    asked: dict[str, str] = {}
+    propagate.inject(asked)
+    with tracing.resumed(environment.metadata.annotations.get(labels.TRACEPARENT)):
+        if not is_change:
+            yield
+            return
+        about: dict[str, str | int | bool] = {
+            "catalyst.environment": str(environment.identity),
+            "catalyst.phase": decision.status.phase or "" if isinstance(decision.status, EnvironmentStatus) else "",
+            "catalyst.created": len(decision.create),
+            "catalyst.applied": len(decision.apply),
+            "catalyst.deleted": len(decision.delete),
+        }
+        with tracing.spanning("apply", about, links=[asked.get("traceparent")]):
+            yield
+
+
+def _measure(environment: Environment, decision: Decision) -> None:
+    """The stages that the status, just written, says have ended."""
+    if not isinstance(decision.status, EnvironmentStatus):
+        return
+    since = triggered_at(environment) or environment.metadata.creation_timestamp
+    if since is None:
+        return
+    identity = environment.identity
+    for stage, seconds in measured(environment.status, decision.status, since):
+        measure(cast("Stage", stage), seconds, team=identity.team, project=identity.project)
+
+
+def _tell(waiters: list[asyncio.Future[Standings]], told: Exception | Standings) -> None:
     for waiter in waiters:
         if waiter.done():
             continue
-        if error is None:
-            waiter.set_result(None)
+        if isinstance(told, Exception):
+            waiter.set_exception(told)
         else:
-            waiter.set_exception(error)
+            waiter.set_result(told)
 
 
 def _report(key: Key, error: Exception, delay: float) -> None:

@@ -4,13 +4,15 @@ import asyncio
 import secrets
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from catalyst.events.bus import Bus, BusSettings
 from catalyst.events.locks import Lock
-from catalyst.events.topology import NOTIFIER_EVENTS, NOTIFIER_SCM
+from catalyst.events.measuring import BusMetrics
+from catalyst.events.topology import CDEVENTS_EVENTS, CDEVENTS_SCM, NOTIFIER_EVENTS, NOTIFIER_SCM
 from catalyst.events.users import inbox_prefix
 from catalyst.forge.client import GitHubClient
 from catalyst.model.clock import Clock, utc_now
@@ -19,6 +21,7 @@ from catalyst.notifier.config import Settings
 from catalyst.notifier.core.comment import Style
 from catalyst.notifier.effects import Desk
 from catalyst.notifier.handlers import Handlers
+from catalyst.notifier.projecting import project
 from catalyst.notifier.reconcile import Notifier
 from catalyst.service.lifecycle import Lifecycle
 from catalyst.service.run import run
@@ -55,8 +58,14 @@ async def main(settings: Settings, life: Lifecycle, *, clock: Clock = utc_now, p
                 group.create_task(bus.consume(consumer, handlers.handle, concurrency=consumer.max_ack_pending))
 
     life.add_check("nats", lambda: "; ".join(bus.problems()) or None)
+    life.start("measuring", BusMetrics(bus, NAME).run())
     _measure(notifier, lock)
     candidate = life.start("candidate", lock.run(lead))
+    for consumer in (CDEVENTS_SCM, CDEVENTS_EVENTS):
+        life.start(
+            f"cdevents-{consumer.stream}",
+            bus.consume(consumer, partial(project, bus), concurrency=consumer.max_ack_pending),
+        )
     life.ready()
     await life.stopping.wait()
     candidate.cancel()

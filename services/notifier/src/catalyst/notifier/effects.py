@@ -7,10 +7,12 @@ is not waited for: `NotNow` sends the key back to the queue, and when its turn c
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from itertools import product
 from typing import Final, Protocol
 
 from opentelemetry import metrics
 
+from catalyst.events import tracing
 from catalyst.events.stored import Stored
 from catalyst.forge.errors import ForgeError, ForgeUnavailable, RateLimited
 from catalyst.forge.protocol import CheckRun, Comment, Deployment, ForgeWriter
@@ -37,6 +39,20 @@ class NotNow(Exception):
         self.after = after
 
 
+KINDS: Final = (
+    "comment",
+    "edit",
+    "delete",
+    "reaction",
+    "deployment",
+    "deployment status",
+    "check",
+    "check edit",
+)
+RESULTS: Final = ("done", "limited", "unavailable", "refused")
+"""Of writes, as they are counted: each from 0, or nobody would see the first refusal."""
+
+
 class Desk:
     """One forge, written to. Raises `ForgeError`, `NotNow`, and whatever `fence` raises when we do not lead."""
 
@@ -49,6 +65,8 @@ class Desk:
         # The forge is written to in turn; of what matters less, one at a time stands in the queue before a comment.
         self._report = asyncio.Lock()
         self._count = metrics.get_meter("catalyst.notifier").create_counter("catalyst_forge_writes_total")
+        for kind, result in product(KINDS, RESULTS):
+            self._count.add(0, {"kind": kind, "result": result})
 
     async def login(self) -> str:
         """As whom we write."""
@@ -182,7 +200,7 @@ class Desk:
         pace.take(now, creates=creates)
         result = "done"
         try:
-            with self._asking(key):
+            with self._asking(key), tracing.spanning(f"write {kind}", {"catalyst.pull_request": str(key)}):
                 yield
         except RateLimited:
             result = "limited"

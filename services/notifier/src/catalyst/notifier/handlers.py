@@ -45,7 +45,7 @@ class Handlers:
         data = received.event.data
         if not isinstance(data, EnvironmentChanged):
             raise Reject(f"{received.event.type}: expected EnvironmentChanged")
-        self._notifier.news(data.snapshot, received.event.time)
+        self._notifier.news(data.snapshot, received.event.time, received.event.traceparent)
 
     async def command_given(self, received: Received) -> None:
         command = received.event.data
@@ -56,10 +56,10 @@ class Handlers:
         if desk is None or not await self._is_ours(key):
             log.info("command in a pull request without environments", key=str(key), command=command.command)
             return
-        pause, looked = 1.0, received.delivered > 1
+        pause = 1.0
         while True:
             try:
-                await self._answer(desk, key, command.comment_id, answer(command), look=looked)
+                await self._answer(desk, key, command.comment_id, answer(command))
             except (NotNow, RateLimited) as error:
                 await asyncio.sleep(error.after if isinstance(error, NotNow) else error.retry_after)
             except ForgeUnavailable as error:
@@ -73,7 +73,6 @@ class Handlers:
                 raise Reject(str(error)) from error
             else:
                 return
-            looked = True  # the reply may be there, though nobody said so
 
     async def _is_ours(self, key: PullRequestKey) -> bool:
         """Whether an environment, whose repository the platform granted, speaks in this pull request."""
@@ -83,10 +82,11 @@ class Handlers:
             await asyncio.sleep(0.5)
         return False
 
-    async def _answer(self, desk: Desk, key: PullRequestKey, comment: int | None, said: Answer, *, look: bool) -> None:
+    async def _answer(self, desk: Desk, key: PullRequestKey, comment: int | None, said: Answer) -> None:
+        # A first delivery may be no first one: somebody sent it again, or the consumer was lost and made anew.
         if comment is not None:
             await desk.react(key, comment, said.reaction)
-        if look and answered(await desk.comments(key), await desk.login(), said.mark):
+        if answered(await desk.comments(key), await desk.login(), said.mark):
             return
         await desk.create_comment(key, said.body)
 

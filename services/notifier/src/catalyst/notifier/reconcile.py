@@ -17,6 +17,7 @@ from typing import Any, Final
 import structlog
 from opentelemetry import metrics
 
+from catalyst.events import tracing
 from catalyst.events.catalogue import EnvironmentChanged
 from catalyst.events.errors import BusError, Reject
 from catalyst.events.locks import LostLock
@@ -33,6 +34,7 @@ from catalyst.notifier.core.conversation import Conversation, PullRequestKey, co
 from catalyst.notifier.core.known import Known, KnownComment, KnownReport, is_needed, ours, same_text
 from catalyst.notifier.core.reports import CheckReport, DeploymentReport
 from catalyst.notifier.effects import Desk, NotNow, States
+from catalyst.service.stages import measure
 
 JOINED: Final = 0.1
 """Seconds that the first news waits for those which come along with it."""
@@ -76,6 +78,10 @@ class Notifier:
         self._told_at: dict[PullRequestKey, float] = {}
         self._heard_at: dict[PullRequestKey, float] = {}
         """When the first news came that the comment does not tell yet."""
+        self._traces: dict[Identity, str] = {}
+        """The traceparent of the newest snapshot of each."""
+        self._commented: dict[Identity, datetime] = {}
+        """The webhook that the comment spoke of first: what comes later of the same one is no first word."""
         self._delay = metrics.get_meter("catalyst.notifier").create_histogram("catalyst_comment_delay_seconds", "s")
         self.queue: Queue[PullRequestKey] = self._new_queue()
         self.begun = asyncio.Event()
@@ -86,24 +92,26 @@ class Notifier:
 
     # What comes in
 
-    def news(self, snapshot: Snapshot, at: datetime) -> None:
-        """A snapshot as published `at`; one that is not new changes nothing."""
+    def news(self, snapshot: Snapshot, at: datetime, traceparent: str | None = None) -> None:
+        """A snapshot as published `at`, in a trace; one that is not new changes nothing."""
         key = key_of(snapshot)
         if key is not None:
             self._heard_at.setdefault(key, asyncio.get_running_loop().time())
-        self._take(snapshot, at, priority=INTERACTIVE)
+        self._take(snapshot, at, priority=INTERACTIVE, traceparent=traceparent)
 
     def knows(self, key: PullRequestKey) -> bool:
         """Whether there is, or was, something to tell in this pull request."""
         return bool(self._members.get(key))
 
-    def _take(self, snapshot: Snapshot, at: datetime, *, priority: int) -> None:
+    def _take(self, snapshot: Snapshot, at: datetime, *, priority: int, traceparent: str | None) -> None:
         identity = snapshot.key
         before = self._snapshots.get(identity)
         after = newest(before, snapshot) if before else snapshot
         if after == before:
             return
         self._snapshots[identity], self._seen[identity] = after, at
+        if traceparent and after is snapshot:
+            self._traces[identity] = traceparent
         old, new = key_of(before) if before else None, key_of(after)
         if old is not None and old != new:
             self._members[old].discard(identity)
@@ -161,12 +169,18 @@ class Notifier:
 
     def _take_stored(self, stored: Stored) -> None:
         try:
-            data = stored.event().data
+            event = stored.event()
         except Reject as error:
             log.warning("snapshot cannot be read", subject=stored.subject, reason=error.reason)
             return
-        if isinstance(data, EnvironmentChanged):
-            self._take(data.snapshot, stored.time, priority=BULK)
+        data = event.data
+        if not isinstance(data, EnvironmentChanged):
+            return
+        snapshot = data.snapshot
+        if not self.begun.is_set() and snapshot.triggered_at is not None:
+            # A former lead spoke of it, or was about to: how long that took is not known here.
+            self._commented.setdefault(snapshot.key, snapshot.triggered_at)
+        self._take(snapshot, stored.time, priority=BULK, traceparent=event.traceparent)
 
     def _worth_a_look(self) -> set[PullRequestKey]:
         """Those with an environment that lives, or that went lately."""
@@ -181,6 +195,15 @@ class Notifier:
 
     async def reconcile(self, key: PullRequestKey) -> None:
         """Makes comment, deployments and checks what they should be. Raises `ForgeUnavailable`: again with backoff."""
+        with tracing.resumed(self._trace_of(key)):
+            await self._reconcile(key)
+
+    def _trace_of(self, key: PullRequestKey) -> str | None:
+        """Of the environment that spoke last: one pull request may have several, of one webhook mostly."""
+        members = [each for each in self._members.get(key, ()) if each in self._traces]
+        return self._traces[max(members, key=self._seen.__getitem__)] if members else None
+
+    async def _reconcile(self, key: PullRequestKey) -> None:
         desk = self._desks.get(key.forge)
         told = conversation(key, (self._snapshots[each] for each in self._members.get(key, ())))
         if desk is None or not told.snapshots:
@@ -249,10 +272,22 @@ class Notifier:
                 await self._points("notifier.comment-updated")
         if comment.id is None:
             await self._create(desk, told, known, text)
+            self._measure(told)
             return
+        self._measure(told)
         for double in comment.extra:
             await desk.delete_comment(told.key, double)
         known.comment = KnownComment(comment.id, text)
+
+    def _measure(self, told: Conversation) -> None:
+        """The comment speaks of all of these now; of a webhook that it had not spoken of, that took so long."""
+        for snapshot in told.snapshots:
+            since = snapshot.triggered_at
+            if since is None or self._commented.get(snapshot.key) == since:
+                continue
+            self._commented[snapshot.key] = since
+            identity, took = snapshot.identity, (self._now() - since).total_seconds()
+            measure("webhook-to-comment", took, team=identity.team, project=identity.project)
 
     async def _create(self, desk: Desk, told: Conversation, known: Known, text: str) -> None:
         await self._points("notifier.before-comment")

@@ -5,6 +5,7 @@ import asyncio
 import structlog
 
 from catalyst.events.bus import Bus, BusSettings
+from catalyst.events.measuring import BusMetrics
 from catalyst.events.topology import WEBHOOK_INGEST
 from catalyst.events.users import inbox_prefix
 from catalyst.forge import GitHub
@@ -30,6 +31,7 @@ async def main(settings: Settings, life: Lifecycle, *, points: Points = no_point
 
     bus_settings = BusSettings(settings.nats_url, settings.nats_seed_file, inbox_prefix=inbox_prefix(NAME))
     bus = await Bus.connect(bus_settings, name=NAME, clock=utc_now, points=points, on_closed=lost, spans=exporting())
+    life.start("measuring", BusMetrics(bus, NAME).run())
     life.add_check("bus", lambda: "; ".join(bus.problems()) or None)
     forge = GitHubClient.of(settings, clock=utc_now) if settings.has_forge else None
     asking = asking_the_forge(settings, forge, bus, life) if forge else []

@@ -68,6 +68,7 @@ def given(
         repository=comment.repository,
         number=comment.number,
         author=comment.author,
+        author_id=comment.author_id,
         permission=permission,
         comment_id=comment.comment_id,
         url=comment.url,

@@ -1,16 +1,23 @@
 """What webhook-ingest does to the world: it takes bytes from the network, publishes, answers and counts."""
 
 import asyncio
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
-from opentelemetry import metrics
+from opentelemetry import metrics, trace
 from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.trace import SpanContext
 
 from catalyst.events.event import Event
 from catalyst.events.stored import Published
-from catalyst.webhook_ingest.core import Answer
+from catalyst.webhook_ingest.core import UNKNOWN_EVENT, Answer
+
+LINKED: Final = 4096
+"""Deliveries whose trace is remembered, some hundred bytes each."""
+
+USED: Final = ("pull_request", "push", "issue_comment", UNKNOWN_EVENT)
+"""The events that are published, hence may be answered that the bus is away; the last, before they are known."""
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -105,14 +112,41 @@ async def respond(send: Send, answer: Answer, *, close: bool) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+class Traces:
+    """Where spans are recorded: a webhook that the forge sent again is linked to the first one's trace, not made a part
+    of it. Remembers the last `LINKED` deliveries of this replica; one that another replica took has no link, only the
+    same delivery id on its span.
+    """
+
+    def __init__(self) -> None:
+        self._first: OrderedDict[str, SpanContext] = OrderedDict()
+
+    def told(self, delivery: str, *, duplicate: bool) -> None:
+        """The present span is of this delivery. Without a recorded span nothing is done: it is on the way of each
+        webhook.
+        """
+        span = trace.get_current_span()
+        if not span.is_recording():
+            return
+        span.set_attribute("catalyst.delivery", delivery)
+        span.set_attribute("catalyst.duplicate", duplicate)
+        if not duplicate:
+            self._first[delivery] = span.get_span_context()
+            if len(self._first) > LINKED:
+                self._first.popitem(last=False)
+        elif (first := self._first.get(delivery)) is not None:
+            span.add_link(first)
+
+
 class Counters:
     """`catalyst_webhooks_total{forge, event, result}` at /metrics.
 
     Counted in a dictionary that is read when somebody asks: a synchronous counter costs 5 µs a webhook.
     """
 
-    def __init__(self) -> None:
-        self._counts: Counter[tuple[str, str, str]] = Counter()
+    def __init__(self, forge: str) -> None:
+        # What alerts look for begins with 0, or nobody would see the first one.
+        self._counts = Counter({(forge, event, "unavailable"): 0 for event in USED})
         metrics.get_meter("catalyst.webhook_ingest").create_observable_counter(
             "catalyst.webhooks",
             callbacks=[self._observe],

@@ -26,6 +26,7 @@ from catalyst.webhook_ingest.effects import (
     Scope,
     Send,
     TooLarge,
+    Traces,
     respond,
 )
 
@@ -50,8 +51,9 @@ class Webhooks:
         self._publisher = publisher
         self._clock = clock
         self._bodies = Bodies(limit=core.MAX_BODY, budget=BODY_BUDGET, within=BODY_SECONDS)
-        self._counters = Counters()
+        self._counters = Counters(forge.name)
         self._unpublished = 0
+        self._traces = Traces()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -78,6 +80,7 @@ class Webhooks:
         self._unpublished += 1
         try:
             published = await self._publisher.publish(fact.event)
+            self._traces.told(fact.event.message_id, duplicate=published.duplicate)
         except (Unpublished, Oversized) as exc:
             return core.unavailable(exc.reason, fact)
         finally:

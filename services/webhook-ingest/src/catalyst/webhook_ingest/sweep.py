@@ -200,6 +200,6 @@ class Sweep:
 
 def state_id(fact: PullRequestChanged) -> str:
     """The id of a swept state: another one whenever anything of it changed, the same for every replica and round."""
-    state = fact.model_dump_json(exclude={"payload", "payload_omitted", "action", "sender"})
+    state = fact.model_dump_json(exclude={"payload", "payload_omitted", "action", "sender", "sender_id"})
     digest = hashlib.sha256(state.encode()).hexdigest()[:16]
     return f"{ID}/{fact.repository.id}/{fact.number}/{int(fact.updated_at.timestamp())}/{digest}"

@@ -152,6 +152,25 @@ class End:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Times:
+    """When a Job was made, let go, and ended, in the API server's whole seconds; None for what it did not come to."""
+
+    made: datetime | None = None
+    started: datetime | None = None
+    ended: datetime | None = None
+
+
+NOT_RUN: Final = Times()
+
+
+def times_of(found: Manifest) -> Times:
+    """Of a Job that ended; of one that did not, what there is."""
+    status: dict[str, Any] = found.get("status", {})
+    made, started = _moment(found["metadata"].get("creationTimestamp")), _moment(status.get("startTime"))
+    return Times(made, started, _moment(_ended(status)))
+
+
 def asked_of(found: Manifest) -> Asked:
     """The question on a Job. Raises ValueError when somebody changed it."""
     return Asked.model_validate_json(found["metadata"].get("annotations", {}).get(REQUEST, ""))
@@ -185,20 +204,35 @@ def is_alive(found: Manifest) -> bool:
 def end_of(found: Manifest) -> End | None:
     """None while it waits or runs."""
     status: dict[str, Any] = found.get("status", {})
-    for condition in status.get("conditions", ()):
-        if condition.get("status") != "True" or condition.get("type") not in ("Complete", "Failed"):
-            continue
-        ended = status.get("completionTime") or condition.get("lastTransitionTime")
-        return End(
-            condition["type"] == "Complete",
-            condition.get("reason", ""),
-            condition.get("message", ""),
-            _seconds(status.get("startTime"), ended),
-        )
-    return None
+    condition = _last_word(status)
+    if condition is None:
+        return None
+    return End(
+        condition["type"] == "Complete",
+        condition.get("reason", ""),
+        condition.get("message", ""),
+        _seconds(_moment(status.get("startTime")), _moment(_ended(status))),
+    )
 
 
-def _seconds(begun: str | None, ended: str | None) -> float:
-    if not begun or not ended:
-        return 0.0
-    return max(0.0, (datetime.fromisoformat(ended) - datetime.fromisoformat(begun)).total_seconds())
+def _last_word(status: dict[str, Any]) -> dict[str, Any] | None:
+    return next(
+        (
+            condition
+            for condition in status.get("conditions", ())
+            if condition.get("status") == "True" and condition.get("type") in ("Complete", "Failed")
+        ),
+        None,
+    )
+
+
+def _ended(status: dict[str, Any]) -> str | None:
+    return status.get("completionTime") or (_last_word(status) or {}).get("lastTransitionTime")
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+def _seconds(begun: datetime | None, ended: datetime | None) -> float:
+    return max(0.0, (ended - begun).total_seconds()) if begun and ended else 0.0

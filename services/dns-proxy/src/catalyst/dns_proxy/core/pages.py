@@ -3,7 +3,7 @@
 | The environment of this host | Status | Says | Reloads |
 |---|---|---|---|
 | none known | 404 | nothing lives here | – |
-| waits for a person | 503 | what for | 15 s |
+| waits for a person, the end of a pause, or a place | 503 | what for | 15 s |
 | is on its way | 503 | the stages, done and to come | 3 s |
 | should answer, but does not | 502 | the application does not answer | 5 s |
 | failed | 503 | the reason in a word, where to read more | 15 s |
@@ -31,6 +31,8 @@ STAGES: Final = (
     (Phase.BUILDING, "Build the image"),
     (Phase.DEPLOYING, "Start the application"),
 )
+_PASSES: Final = ("Paused", "MaximumReached", "MaximumInvalid")
+"""Reasons to wait that nobody has to lift for this environment alone."""
 _ORDER: Final = (
     Phase.PENDING, Phase.PROVISIONING, Phase.PROVISIONED, Phase.BUILDING, Phase.DEPLOYING, Phase.READY,
 )  # fmt: skip
@@ -99,6 +101,12 @@ def _of(snapshot: Snapshot, host: str, error: str) -> Page:
     if any(route.private for route in snapshot.routes if route.host == host):
         text = "This address is private, and private addresses are not supported yet, so it is not served at all."
         return Page(HTTPStatus.FORBIDDEN, "waiting", "Private address", text)
+    if phase == Phase.WAITING and snapshot.reason in _PASSES:
+        text = "It begins by itself. The pull request says what it waits for."
+        return Page(
+            HTTPStatus.SERVICE_UNAVAILABLE, "waiting", "Waiting for its turn", text, reason=_words(snapshot.reason),
+            refresh=15,
+        )  # fmt: skip
     if phase == Phase.WAITING:
         text = "Somebody with write access has to agree first. The pull request says what is missing."
         return Page(

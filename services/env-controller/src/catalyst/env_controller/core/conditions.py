@@ -2,7 +2,8 @@
 
 from datetime import datetime
 
-from catalyst.model.environment import Environment, EnvironmentStatus
+from catalyst.env_controller.core.admission import CONDITION, Wait
+from catalyst.model.environment import Environment, EnvironmentStatus, Phase
 from catalyst.model.resource import Condition
 
 
@@ -45,6 +46,13 @@ def said(
     generation = environment.metadata.generation or 0
     conditions = with_condition(status.conditions, kind, holds, reason, message, generation=generation, now=now)
     return status.model_copy(update={"conditions": conditions})
+
+
+def not_admitted(status: EnvironmentStatus, environment: Environment, wait: Wait, now: datetime) -> EnvironmentStatus:
+    """The status of one that waits for the end of a pause, or for a place."""
+    status = said(status, environment, now, CONDITION, False, wait.reason, wait.message)
+    status = said(status, environment, now, "Ready", False, wait.reason, wait.message)
+    return status.model_copy(update={"phase": Phase.WAITING})
 
 
 def unsaid(status: EnvironmentStatus, kind: str) -> EnvironmentStatus:

@@ -10,15 +10,16 @@ that until the new one is ready. Whatever fails is asked for, applied or looked 
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from catalyst.env_controller.core import backing, builds, rollout, shares, workload
+from catalyst.env_controller.core import admission, backing, builds, rollout, shares, workload
 from catalyst.env_controller.core import routes as hosts
+from catalyst.env_controller.core.admission import Wait
 from catalyst.env_controller.core.baseline import Subject
 from catalyst.env_controller.core.components import Part, parts
-from catalyst.env_controller.core.conditions import said, unsaid
+from catalyst.env_controller.core.conditions import not_admitted, said, unsaid
 from catalyst.env_controller.core.difference import Difference, difference
 from catalyst.env_controller.core.rollout import LogWish, Trouble
 from catalyst.env_controller.core.sharing import (
@@ -36,6 +37,7 @@ from catalyst.env_controller.core.workload import Given, Image
 from catalyst.env_controller.core.world import BuildWish, Decision, NewSecret, Observed, World, object_key
 from catalyst.model import labels
 from catalyst.model.environment import BuildQuestion, ComponentStatus, Environment, EnvironmentStatus, Phase, Pull
+from catalyst.model.manifest import Manifest
 from catalyst.model.names import InvalidName
 from catalyst.model.project import Service
 
@@ -53,12 +55,16 @@ def deploy(subject: Subject, world: World, status: EnvironmentStatus, now: datet
     shared = sharing(subject, world)
     if obstacle := _obstacle(subject, wanted):
         return Decision(status=_idle(status, environment, now, *obstacle), delete=shared.delete)
+    before = status
     if shared.blind:
         return Decision(status=_blind(subject, wanted, world, shared.blind, status, now), requeue_after=LACKING_LOOK)
     status = _with_pull(_asked(subject, wanted, status, now), world)
     status = _say_shared(subject, shared, status, now)
     run = _run(subject, wanted, world, shared, status)
     differs = run.difference
+    paused = admission.pause(subject.project, world.pauses, world.platform.system_namespace)
+    if paused and _is_update(run, before, status):
+        return Decision(status=not_admitted(before, environment, _what_runs_goes_on(paused, before), now))
     status = _progress(run, status, now)
     status, url_fault = _routed(run, status)
     status = _told(run, status, url_fault, now)
@@ -108,6 +114,36 @@ def _held(status: EnvironmentStatus, environment: Environment, now: datetime) ->
     reason, sentence = (hold.reason, hold.message) if hold else ("Held", "")
     status = said(status, environment, now, "Ready", False, reason, sentence)
     return status.model_copy(update={"phase": Phase.WAITING})
+
+
+# While it is paused
+
+
+def _is_update(run: "_Run", before: EnvironmentStatus, asked: EnvironmentStatus) -> bool:
+    """Something would be built, changed or taken away. To mend what was deployed before is none."""
+    images = {component.name: component.image for component in before.components if component.image}
+    return (
+        dict(before.builds) != dict(asked.builds)
+        or bool(run.difference.delete)
+        or any(copy.replaces for copy in run.shared.copies)
+        or any(not _is_repair(run, manifest, images) for manifest in run.difference.apply)
+    )
+
+
+def _is_repair(run: "_Run", manifest: Manifest, images: Mapping[str, str]) -> bool:
+    metadata = manifest["metadata"]
+    found = run.world.children.get(object_key(manifest["kind"], metadata["namespace"], metadata["name"]))
+    if found is not None:
+        return found.applied == str(metadata["annotations"][labels.APPLIED])
+    component = metadata["labels"].get(labels.COMPONENT)
+    image = run.images.get(component)
+    return component in images and (image is None or image.reference == images[component])
+
+
+def _what_runs_goes_on(paused: Wait, before: EnvironmentStatus) -> Wait:
+    runs = any(component.image for component in before.components)
+    goes_on = " What runs goes on; what is new waits." if runs else ""
+    return replace(paused, message=paused.message + goes_on)
 
 
 # Builds

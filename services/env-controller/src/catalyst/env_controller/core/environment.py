@@ -2,7 +2,7 @@
 
 Pending ──accepted──▶ Provisioning ──baseline complete──▶ Provisioned: nothing to run, or nothing that could build it
    │                                          └──▶ Building ──▶ Deploying ──▶ Ready ⇄ Degraded, Failed   deploying.py
-   └─held (draft, fork)─▶ Waiting
+   └─held (draft, fork), paused, in line─▶ Waiting
 any ──evidence recorded──▶ deleted ──▶ Terminating ──answers in, namespace gone──▶ released
 refused (unsafe, not granted, name taken) ──▶ Failed, and what exists stays as it is
 """
@@ -11,10 +11,10 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
-from catalyst.env_controller.core import acceptance, baseline, deploying, shares, teardown, workload
+from catalyst.env_controller.core import acceptance, admission, baseline, deploying, shares, teardown, workload
 from catalyst.env_controller.core.acceptance import Problem
 from catalyst.env_controller.core.baseline import Subject
-from catalyst.env_controller.core.conditions import said
+from catalyst.env_controller.core.conditions import not_admitted, said
 from catalyst.env_controller.core.difference import difference
 from catalyst.env_controller.core.stages import begun, ended
 from catalyst.env_controller.core.world import Decision, Observed, Patch, World
@@ -47,7 +47,15 @@ def decide(environment: Environment, world: World, now: datetime) -> Decision:
     status = _accepted(environment, world, now)
     if environment.spec.hold and world.namespace is None:
         return Decision(status=_waiting(status, environment, now), requeue_after=_until_expiry(environment, now))
-    return _materialise(subject, world, status, now)
+    paused = admission.pause(world.project, world.pauses, world.platform.system_namespace)
+    is_new = world.namespace is None and status.namespace is None
+    wait = admission.wait(world.project, world.pauses, world.place, world.platform.system_namespace) if is_new else None
+    if wait:
+        return Decision(
+            status=not_admitted(status, environment, wait, now),
+            requeue_after=_sooner(_until_expiry(environment, now), wait.look_again),
+        )
+    return _materialise(subject, world, status if paused else _admitted(status, environment, world, now), now)
 
 
 def _is_expired(environment: Environment, now: datetime) -> bool:
@@ -107,6 +115,13 @@ def _waiting(status: EnvironmentStatus, environment: Environment, now: datetime)
     reason, message = (hold.reason, hold.message or "") if hold else ("Held", "")
     status = said(status, environment, now, "Ready", False, reason, message)
     return status.model_copy(update={"phase": Phase.WAITING})
+
+
+def _admitted(status: EnvironmentStatus, environment: Environment, world: World, now: datetime) -> EnvironmentStatus:
+    """Said only of those who stood in line, or waited for the end of a pause."""
+    if world.place is None and status.condition(admission.CONDITION) is None:
+        return status
+    return said(status, environment, now, admission.CONDITION, True, "Admitted", "It need not wait for others.")
 
 
 # The namespace and its baseline.

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from catalyst.env_controller.core import acceptance, shares
+from catalyst.env_controller.core import acceptance, admission, shares
+from catalyst.env_controller.core.admission import NO_PAUSE, Pauses
 from catalyst.env_controller.core.baseline import with_digest
 from catalyst.env_controller.core.conditions import with_condition
 from catalyst.env_controller.core.platform import Platform
@@ -32,6 +33,7 @@ class ProjectWorld:
     namespace: Observed | None = None
     children: Mapping[str, Observed] = field(default_factory=dict)
     environments: tuple[Environment, ...] = ()
+    pauses: Pauses = NO_PAUSE
 
 
 def decide_project(project: Project, world: ProjectWorld, now: datetime) -> ProjectDecision:
@@ -39,7 +41,7 @@ def decide_project(project: Project, world: ProjectWorld, now: datetime) -> Proj
         return _teardown(project, world, now)
     if labels.FINALIZER not in project.metadata.finalizers:
         return ProjectDecision(amend={"metadata": {"finalizers": [*project.metadata.finalizers, labels.FINALIZER]}})
-    status = _judged(project, world, now)
+    status = _said_paused(_judged(project, world, now), project, world, now)
     if not is_accepted(status):
         return ProjectDecision(status=status)
     wanted = _namespace(project)
@@ -116,6 +118,15 @@ def _judged(project: Project, world: ProjectWorld, now: datetime) -> ProjectStat
         message = f"Not implemented yet, and without effect: {', '.join(fields)}. Everything else is done."
         return _said(status, project, now, "Supported", False, "NotImplemented", message)
     return _said(status, project, now, "Supported", True, "Supported", "Everything that was asked for is implemented.")
+
+
+def _said_paused(status: ProjectStatus, project: Project, world: ProjectWorld, now: datetime) -> ProjectStatus:
+    """`Paused` is there only while it is."""
+    wait = admission.pause(project, world.pauses, world.platform.system_namespace)
+    if wait:
+        return _said(status, project, now, "Paused", True, wait.reason, wait.message)
+    left = tuple(one for one in status.conditions if one.type != "Paused")
+    return status.model_copy(update={"conditions": left}) if len(left) < len(status.conditions) else status
 
 
 def _teardown(project: Project, world: ProjectWorld, now: datetime) -> ProjectDecision:

@@ -31,6 +31,8 @@ from catalyst.model.snapshot import Snapshot
 
 _LONGEST_TITLE = 1024
 _STAYS_GONE = ("Expired", "Requested")
+AS_IT_SHOULD_BE = "the environment is as it should be"
+STILL_GOING = "the older environment of this name is still going; the new one is made when it is gone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,7 @@ def _request(
     if not _is_for(existing, wish):
         return Leave(f"Environment {wish.name} exists and was made for something else: rename it, or let it go")
     if existing.metadata.deletion_timestamp or existing.spec.deletion:
-        return Leave("the older environment of this name is still going; the new one is made when it is gone")
+        return Leave(STILL_GOING)
     if wish.wanted is None:
         return _remove(existing, wish, "Closed", "", now)
     if isinstance(wish.wanted, NotWanted):
@@ -158,7 +160,7 @@ def _request(
     if isinstance(wish.wanted, Stopped):
         # Its own time, so that a deploy said after it is also later than the deletion.
         return _remove(existing, wish, "Requested", f": /catalyst stop by {_said(wish.wanted)}", wish.wanted.at)
-    return _update(project, refusal, existing, wish, _hold(existing, wish.wanted), now)
+    return _update(project, refusal, existing, wish, hold_of(existing, wish.wanted), now)
 
 
 def _appear(project: Project, refusal: str | None, wish: _Wish, last: Snapshot | None, now: datetime) -> Request:
@@ -179,8 +181,6 @@ def _appear(project: Project, refusal: str | None, wish: _Wish, last: Snapshot |
 def _unwilling(project: Project, refusal: str | None) -> str | None:
     if project.metadata.deletion_timestamp:
         return "the Project is being deleted"
-    if project.spec.paused:
-        return "the Project is paused (spec.paused)"
     return refusal
 
 
@@ -203,9 +203,9 @@ def _is_for(existing: Environment, wish: _Wish) -> bool:
     return existing.metadata.annotations.get(labels.BRANCH, existing.spec.source.branch) == wish.branch
 
 
-def _hold(existing: Environment, wanted: Wanted) -> Hold | None:
+def hold_of(existing: Environment | None, wanted: Wanted) -> Hold | None:
     """What a person holds back by hand, no push lets go."""
-    held = existing.spec.hold
+    held = existing.spec.hold if existing else None
     return held if held and held.reason == "Manual" else wanted.hold
 
 
@@ -238,7 +238,7 @@ def _update(
     patch = merge_patch(before, after)
     asked = wish.deploy is not None and existing.metadata.annotations.get(labels.DEPLOY) != wish.deploy.id
     if not patch and not asked:
-        return Leave("the environment is as it should be")
+        return Leave(AS_IT_SHOULD_BE)
     if reason := _unwilling(project, refusal):
         return Leave(reason)
     if (

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
+from catalyst.env_controller.core.admission import NO_PAUSE, Pauses, Place
 from catalyst.env_controller.core.platform import Platform
 from catalyst.kube.drift import drifted
 from catalyst.model.environment import EnvironmentStatus
@@ -85,7 +86,8 @@ class World:
 
     `grants`: the repository patterns of the team's namespace, None when it has no such annotation. `namespace`:
     whatever holds the workload namespace's name, ours or not. `children`: by `object_key`, what carries this
-    environment's uid label or stands where a child belongs.
+    environment's uid label or stands where a child belongs. `place`: where it stands in its team's line; None when it
+    has its place, or the team has no maximum.
 
     Asked of the API server only when `look` says so: `pods`, as far as they tell how they are; `logs`, the end of each
     that was wished for; `pull`, the digest in the annotation of the pull secret that exists; `secrets`, where some are
@@ -101,6 +103,8 @@ class World:
     logs: Mapping[str, str] = field(default_factory=dict)
     pull: str | None = None
     secrets: SeenSecrets | None = None
+    pauses: Pauses = NO_PAUSE
+    place: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)

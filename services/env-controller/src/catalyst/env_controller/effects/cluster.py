@@ -17,8 +17,9 @@ from typing import Any
 
 import structlog
 
-from catalyst.env_controller.core import shares, workload
+from catalyst.env_controller.core import admission, shares, workload
 from catalyst.env_controller.core.acceptance import project_problem
+from catalyst.env_controller.core.admission import Candidate, Pauses, Place
 from catalyst.env_controller.core.deploying import logs_for, look_for
 from catalyst.env_controller.core.platform import Platform
 from catalyst.env_controller.core.project import ProjectWorld
@@ -45,7 +46,7 @@ from catalyst.model import labels
 from catalyst.model.environment import Environment
 from catalyst.model.logs import scrubbed, tail
 from catalyst.model.manifest import Manifest, Ref, ref_of
-from catalyst.model.names import project_namespace, workload_namespace
+from catalyst.model.names import InvalidName, project_namespace, workload_namespace
 from catalyst.model.project import Project
 
 log = structlog.get_logger()
@@ -79,6 +80,7 @@ class Cluster:
         self._platform = platform
         self._parsed: dict[str, tuple[Manifest, Project]] = {}
         self._refused: dict[str, datetime] = {}
+        self._admitted: set[str] = set()
         self.projects = Reflector(reader, resources.PROJECT, transform=without_managed_fields)
         self.environments = Reflector(reader, resources.ENVIRONMENT, transform=without_managed_fields)
         self.namespaces = Reflector(reader, resources.NAMESPACE, metadata_only=True, transform=namespace_head)
@@ -156,7 +158,49 @@ class Cluster:
             grants=self._grants(identity.team),
             namespace=_observed(self.namespaces.store.get("", name)),
             children={seen.key: seen for seen in map(_seen, children)},
+            pauses=self._pauses(identity.team),
+            place=self._place(environment, identity.team),
         )
+
+    def _pauses(self, team: str) -> Pauses:
+        notes = (self._annotation(namespace, labels.PAUSED) for namespace in (self._platform.system_namespace, team))
+        return Pauses(*map(admission.paused, notes))
+
+    def _place(self, environment: Environment, team: str) -> Place | None:
+        """Asked only where it matters: of one that has not begun, in a team with a maximum."""
+        given = self._annotation(team, labels.MAXIMUM)
+        if given is None or (environment.status and environment.status.namespace):
+            return None
+        return admission.place(environment.metadata.uid or "", self._candidates(team), given)
+
+    def _candidates(self, team: str) -> list[Candidate]:
+        projects = list(self.projects.store.within(team))
+        found = [each for project in projects for each in self._environments_of(team, project["metadata"]["name"])]
+        paused = {each["metadata"]["name"] for each in projects if each["spec"].get("paused")}
+        homes = {uid for uid in map(_uid_label, self.namespaces.store) if uid}
+        return admission.candidates(found, begun=homes | self._admitted, paused_projects=paused)
+
+    def _environments_of(self, team: str, project: str) -> Iterable[Manifest]:
+        try:
+            return self.environments.store.within(project_namespace(team, project))
+        except InvalidName:
+            return ()
+
+    def is_system(self, namespace: str) -> bool:
+        """Catalyst's own: what is paused there is paused everywhere."""
+        return namespace == self._platform.system_namespace
+
+    def admit(self, uid: str, is_admitted: bool) -> None:
+        """Remembered from the decision on: the next one may be decided before this one's status is written."""
+        (self._admitted.add if is_admitted else self._admitted.discard)(uid)
+
+    def next_in_line(self, team: str) -> list[Manifest]:
+        """The Environments of the team that wait and for which there is a place now."""
+        given = self._annotation(team, labels.MAXIMUM)
+        if given is None:
+            return []
+        begin = set(admission.begin_next(self._candidates(team), given))
+        return [each for each in self.environments.store if each["metadata"]["uid"] in begin]
 
     async def look(self, environment: Environment, world: World, now: datetime) -> World:
         """The world with what no mirror holds, as far as it is needed now: pods, the ends of logs, the pull secret's
@@ -285,6 +329,7 @@ class Cluster:
             namespace=_observed(self.namespaces.store.get("", name)),
             children={seen.key: seen for seen in map(_seen, bindings)},
             environments=tuple(Environment.parse(found) for found in self.environments.store.within(name)),
+            pauses=self._pauses(project.team),
         )
 
     def refusal(self, project: Project) -> str | None:
@@ -293,9 +338,13 @@ class Cluster:
         return f"the Project is not accepted: {problem.message}" if problem else None
 
     def _grants(self, team: str) -> tuple[str, ...] | None:
-        namespace = self.namespaces.store.get("", team)
-        text = (namespace or {}).get("metadata", {}).get("annotations", {}).get(labels.REPOSITORIES)
+        text = self._annotation(team, labels.REPOSITORIES)
         return tuple(re.split(r"[\s,]+", text.strip())) if text and text.strip() else None
+
+    def _annotation(self, namespace: str, name: str) -> str | None:
+        head = self.namespaces.store.get("", namespace) or {}
+        text: str | None = head.get("metadata", {}).get("annotations", {}).get(name)
+        return text
 
     # The writes
 
@@ -543,14 +592,15 @@ _POD_STATUS = ("phase", "reason", "message", "conditions", "initContainerStatuse
 
 
 def namespace_head(manifest: Manifest) -> Manifest:
-    """Names, labels and the one annotation that matters."""
+    """Names, labels and the annotations that matter."""
     metadata = manifest["metadata"]
     kept = {key: metadata[key] for key in _NAMESPACE_KEPT if key in metadata}
-    if (grants := metadata.get("annotations", {}).get(labels.REPOSITORIES)) is not None:
-        kept["annotations"] = {labels.REPOSITORIES: grants}
+    if notes := {key: text for key, text in metadata.get("annotations", {}).items() if key in _NOTES_KEPT}:
+        kept["annotations"] = notes
     return {"apiVersion": manifest["apiVersion"], "kind": manifest["kind"], "metadata": kept}
 
 
+_NOTES_KEPT = (labels.REPOSITORIES, labels.PAUSED, labels.MAXIMUM)
 _NAMESPACE_KEPT = ("name", "uid", "resourceVersion", "labels", "deletionTimestamp")
 
 

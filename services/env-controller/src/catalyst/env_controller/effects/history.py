@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import structlog
-from opentelemetry import context, propagate
 
 from catalyst.env_controller.core.facts import BranchFact, CommandFact, PullRequestFact
 from catalyst.env_controller.core.world import BuildWish
+from catalyst.events import tracing
 from catalyst.events.bus import Bus
 from catalyst.events.catalogue import (
     BranchPushed,
@@ -56,8 +56,14 @@ class History:
         self._bus = bus
         self._clock = clock
         self._said: dict[Identity, bytes] = {}
-        self._going: dict[Identity, Snapshot] = {}
+        self._going: dict[Identity, tuple[Snapshot, str | None]] = {}
+        """The last snapshot of what goes, and the traceparent it was published with."""
         self._asked: dict[Identity, dict[str, tuple[str, int, int]]] = {}
+
+    def forget(self) -> None:
+        """The bus has lost what was said: all of it is news again. What ends is not forgotten: nobody else knows it."""
+        self._said.clear()
+        self._asked.clear()
 
     async def facts(self, subject: str) -> Facts:
         """All facts of one branch, or of one pull request with its commands. One that cannot be read was dead-lettered
@@ -88,8 +94,15 @@ class History:
 
     async def last(self, identity: Identity) -> Snapshot | None:
         """The last snapshot of this name, whichever life of it."""
+        found = await self._last(identity)
+        return found[0] if found else None
+
+    async def _last(self, identity: Identity) -> tuple[Snapshot, str | None] | None:
         stored = await self._bus.state(environment_subject(identity, "environment", "changed"))
-        return _snapshot(stored.event().data) if stored else None
+        if stored is None:
+            return None
+        event = stored.event()
+        return _snapshot(event.data), event.traceparent
 
     async def all_last(self) -> AsyncIterator[Snapshot]:
         """The last snapshot of every environment there ever was (`Gone` ones for 90 days)."""
@@ -113,7 +126,7 @@ class History:
         await self._publish(snapshot, again, cause, traceparent)
         self._said[identity] = content
         if snapshot.phase == Phase.TERMINATING:
-            self._going[identity] = snapshot
+            self._going[identity] = snapshot, traceparent
         return True
 
     async def ask(
@@ -139,7 +152,7 @@ class History:
                 trusted=not wish.fork,
                 inputs=dict(wish.inputs),
             )
-            await self._sent(build_requested(data, time=self._clock(), again=wish.again, cause=cause), None)
+            await self._sent(build_requested(data, time=self._clock(), again=wish.again, cause=cause))
             asked[wish.component] = question
             said = True
             log.info("build asked for", environment=str(identity), component=wish.component, attempt=wish.attempt)
@@ -167,12 +180,13 @@ class History:
 
     async def announce_gone(self, identity: Identity, *, alive_uid: str | None) -> Snapshot | None:
         """Say `Gone` for the last life of this name, unless it is the one still alive. Returns that last snapshot."""
-        last = self._going.get(identity) or await self.last(identity)
-        if last is None or last.uid == alive_uid:
-            return last
+        found = self._going.get(identity) or await self._last(identity)
+        if found is None or found[0].uid == alive_uid:
+            return found[0] if found else None
+        last, traceparent = found
         if last.phase != Phase.GONE:
             last = last.model_copy(update={"phase": Phase.GONE})
-            await self._publish(last, 0, Cause(), None)
+            await self._publish(last, 0, Cause(), traceparent)
             log.info("environment gone", environment=str(identity), uid=last.uid)
         self._going.pop(identity, None)
         self._said.pop(identity, None)
@@ -180,17 +194,13 @@ class History:
         return last
 
     async def _publish(self, snapshot: Snapshot, again: int, cause: Cause, traceparent: str | None) -> None:
-        await self._sent(environment_changed(snapshot, time=self._clock(), again=again, cause=cause), traceparent)
+        with tracing.resumed(traceparent):
+            await self._sent(environment_changed(snapshot, time=self._clock(), again=again, cause=cause))
 
-    async def _sent(self, event: Event, traceparent: str | None) -> None:
+    async def _sent(self, event: Event) -> None:
         if not self._bus.connected:
             raise Retry("NATS is away; it is published when it is back")
-        token = context.attach(propagate.extract({"traceparent": traceparent})) if traceparent else None
-        try:
-            await self._bus.publish(event)
-        finally:
-            if token is not None:
-                context.detach(token)
+        await self._bus.publish(event)
 
 
 def _commands_of(subject: str) -> tuple[str, ...]:

@@ -87,9 +87,14 @@ def headline(snapshot: Snapshot) -> str:
 
 def waits_for(snapshot: Snapshot) -> str:
     """What a held environment waits for and who can lift that; empty when nothing holds it."""
-    held = next((c for c in snapshot.conditions if c.type == "Approved" and c.status == "False"), None)
+    failing = {c.type: c for c in snapshot.conditions if c.status == "False"}
+    held = failing.get("Approved") or (failing.get("Admitted") if snapshot.phase == Phase.WAITING else None)
     if held is None or snapshot.phase in progress.GOING:
         return ""
+    if held.type == "Admitted":
+        serving = any(component.ready for component in snapshot.components) and is_address(snapshot.url)
+        runs = f" What runs is at {link(snapshot.url)}." if serving and snapshot.url else ""
+        return f"It waits ({code(held.reason)}): {inline(held.message, 700)}{runs}"
     head = (snapshot.source.commit or "")[:12]
     if held.reason == "Draft":
         return "It waits until this draft is ready for review. `/catalyst deploy` starts it before that."
