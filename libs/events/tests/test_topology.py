@@ -108,11 +108,12 @@ async def test_a_change_that_would_lose_messages_is_refused(server: Any, operato
 
 async def test_state_keeps_the_last_snapshot_of_each(server: Any, operator: Client, bus_of: Any) -> None:
     bus: Bus = await bus_of("env-controller")
+    jetstream = operator.jetstream()
+    before = (await jetstream.stream_info(STATE)).state.last_seq  # a new STATE counts on from where the old one was
     for version in range(1, 6):
         for environment in ("pr-1", "pr-2"):
             await bus.publish(changed(version, environment=environment, uid=environment))
-    jetstream = operator.jetstream()
-    while (info := await jetstream.stream_info(STATE)).state.last_seq < 10:
+    while (info := await jetstream.stream_info(STATE)).state.last_seq < before + 10:
         pass
     assert info.state.messages == 2
 
