@@ -146,7 +146,7 @@ async def test_following_ends_with_ctrl_c_and_prints_as_it_comes(desk: Desk) -> 
         "PATH": os.environ["PATH"],
     }
     # Who runs the tests in the background of a shell has SIGINT ignored, and catalyst would have it so, too.
-    command = ["env", "--default-signal=INT", CATALYST, "events", "tail", "-f", "-n", "1", "-o", "json"]
+    command = ["env", "--default-signal=INT", str(CATALYST), "events", "tail", "-f", "-n", "1", "-o", "json"]
     process = await asyncio.create_subprocess_exec(*command, env=environ, stdout=-1, stderr=-1)
     assert process.stdout
     assert process.stderr
