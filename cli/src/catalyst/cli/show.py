@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 from rich.table import Table
@@ -27,8 +27,18 @@ from catalyst.events.dead import Dead
 from catalyst.model.environment import Phase
 from catalyst.model.snapshot import Snapshot
 
+if TYPE_CHECKING:
+    from catalyst.cli.core.explain import Explanation
+
 PIPED: Final = 100_000
 """Columns when nobody's terminal limits them: nothing is cut."""
+_ANSWER: Final = {"yes": "green", "waits": "yellow", "no": "red", "unknown": "magenta"}
+_VERDICT: Final = {
+    "yes": "would get an environment",
+    "waits": "would get an environment that has to wait",
+    "no": "would not get an environment",
+    "unknown": "cannot be told",
+}
 _PHASE: Final = {"Ready": "green", "Failed": "red", "Degraded": "red", "Gone": "dim", "Terminating": "dim"}
 
 
@@ -156,6 +166,45 @@ class Printer:
                 for stage in one.slowest
             ]
             self._table(("SLOWEST STAGES", "TOOK"), rows)
+
+    def explanation(self, one: "Explanation") -> None:
+        """Each condition with its remedy, then what would be made."""
+        if self._printed(document(one)):
+            return
+        verdict = Text(_VERDICT[one.answer], _ANSWER[one.answer])
+        self._console.print(Text.assemble((one.environment, "bold"), "  ", verdict))
+        for check in one.checks:
+            answer = Text(f"{check.answer:<9}", _ANSWER[check.answer])
+            self._console.print(Text.assemble("  ", answer, f"{check.name:<12}", _clean(check.found)))
+            if check.remedy and check.answer != "yes":
+                self._console.print(Text(_clean(f"{'':<23}→ {check.remedy}"), "bold"))
+        plan = one.plan
+        if plan is None:
+            return
+        self._console.print()
+        self._fields(
+            [
+                ("namespace", plan.namespace),
+                ("url", plan.url or ""),
+                ("expires", _time(plan.expires_at) if plan.expires_at else ""),
+                ("secrets", ", ".join(plan.secrets)),
+                *(("note", note) for note in plan.notes),
+            ]
+        )
+        self._table(
+            ("MADE", "FROM", "URL"),
+            [
+                *(
+                    (
+                        _plain(each.name),
+                        _plain(each.image or " ".join(f"{key}={value}" for key, value in each.build.items()) or "–"),
+                        _plain(each.url or ""),
+                    )
+                    for each in plan.components
+                ),
+                *((_plain(each.name), _plain(each.image), _plain("")) for each in plan.services),
+            ],
+        )
 
     def moments(self, found: Iterable[Moment], *, stream: bool = False) -> None:
         """Events, one a line."""
