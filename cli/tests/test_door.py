@@ -279,7 +279,7 @@ def test_what_can_be_completed(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "here.json").write_text("{}")
     environ = {"HOME": str(tmp_path)}
-    assert values([""], environ) == ["why", "explain", "status", "env", "events", "dead"]
+    assert values([""], environ) == ["why", "explain", "status", "doctor", "env", "events", "dead"]
     assert values(["e"], environ) == ["explain", "env", "events"]
     assert values(["env", ""], environ) == ["list", "show", "timeline", "diff"]
     assert values(["--context", ""], environ) == ["here"]
@@ -290,7 +290,7 @@ def test_what_can_be_completed(tmp_path: Path) -> None:
     assert values(["nonsense", ""], environ) == []
     assert complete("bash", {**environ, "COMP_WORDS": "catalyst dead l", "COMP_CWORD": "2"}) == ("list", 0)
     zsh = {**environ, "_TYPER_COMPLETE_ARGS": "catalyst ev"}
-    assert complete("zsh", zsh) == ('_arguments \'*: :(("events"))\'', 0)
+    assert complete("zsh", zsh) == ("_arguments '*: :((\"events\"))'", 0)
     assert complete("zsh", {**environ, "_TYPER_COMPLETE_ARGS": "catalyst why "}) == ("_files", 0)
     fish = {**environ, "_TYPER_COMPLETE_ARGS": "catalyst dead 'l", "_TYPER_COMPLETE_FISH_ACTION": "is-args"}
     assert complete("fish", fish) == ("", 1)

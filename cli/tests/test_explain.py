@@ -19,7 +19,8 @@ from makers import (
     project_manifest,
 )
 
-from catalyst.cli.core.explain import Explanation, Hidden, Line, Seen, explain
+from catalyst.cli.core.explain import Explanation, Line, Seen, explain
+from catalyst.cli.core.hidden import Hidden
 from catalyst.env_controller.core.platform import Platform
 from catalyst.env_controller.core.world import Observed
 from catalyst.model import labels

@@ -329,6 +329,71 @@ def status(context: typer.Context, output: OutputOption = Output.table) -> None:
     _run(context, commands.status(), output)
 
 
+@app.command()
+def doctor(
+    context: typer.Context,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Try what only pods can tell, in a namespace of its own that is removed.")
+    ] = False,
+    probe_deadline: Annotated[
+        float, typer.Option("--probe-deadline", min=1, help="Seconds after which a probe is given up.")
+    ] = 120,
+    probe_image: Annotated[
+        str | None, typer.Option("--probe-image", help="An image with python3; else env-controller's own.")
+    ] = None,
+    zone: Annotated[str | None, typer.Option("--zone", help="The DNS zone of the hosts, if not the cluster's.")] = None,
+    edge: Annotated[
+        str | None, typer.Option("--edge", help="HOST:PORT at which the edge is asked, if not by its names.")
+    ] = None,
+    edge_ca: Annotated[
+        Path | None, typer.Option("--edge-ca", help="The authority of the edge's certificate, if it is your own.")
+    ] = None,
+    monitoring: Annotated[
+        str | None, typer.Option("--monitoring", help="The monitoring page of NATS: http://127.0.0.1:8222.")
+    ] = None,
+    github_key: Annotated[
+        Path | None,
+        typer.Option("--github-key", envvar="CATALYST_GITHUB_PRIVATE_KEY_FILE", help="The App's private key."),
+    ] = None,
+    github_app_id: Annotated[
+        int | None, typer.Option("--github-app-id", envvar="CATALYST_GITHUB_APP_ID", help="If not the cluster's.")
+    ] = None,
+    github_url: Annotated[
+        str | None, typer.Option("--github-url", envvar="CATALYST_GITHUB_URL", help="If not the cluster's.")
+    ] = None,
+    system_namespace: SystemOption = "catalyst-system",
+    kubeconfig: KubeconfigOption = None,
+    kube_context: KubeContextOption = None,
+    output: OutputOption = Output.table,
+) -> None:
+    """Is the installation as it should be: each check with its remedy. Without --probe nothing is written."""
+    from catalyst.cli import cluster
+    from catalyst.cli.__main__ import VERSION
+    from catalyst.cli.operations.doctor import Wanted
+    from catalyst.cli.running import Usage
+
+    try:
+        at = cluster.address(edge) if edge else None
+    except Usage as error:
+        typer.echo(f"catalyst: {error}", err=True)
+        raise typer.Exit(2) from error
+    given = {"github_private_key_file": github_key, "github_app_id": github_app_id, "github_url": github_url}
+    wanted = Wanted(
+        version=VERSION,
+        system_namespace=system_namespace,
+        zone=zone,
+        edge=at,
+        edge_ca=edge_ca,
+        monitoring=monitoring,
+        forge={name: value for name, value in given.items() if value is not None},
+        probe=probe,
+        probe_deadline=probe_deadline,
+        probe_image=probe_image,
+    )
+    options = cluster.KubeOptions(kubeconfig, kube_context)
+    raise typer.Exit(cluster.examine(wanted, _options(context), options, output.value))
+
+
 # What nobody could handle
 
 

@@ -28,11 +28,13 @@ from catalyst.model.environment import Phase
 from catalyst.model.snapshot import Snapshot
 
 if TYPE_CHECKING:
+    from catalyst.cli.core.doctor import Report
     from catalyst.cli.core.explain import Explanation
 
 PIPED: Final = 100_000
 """Columns when nobody's terminal limits them: nothing is cut."""
 _ANSWER: Final = {"yes": "green", "waits": "yellow", "no": "red", "unknown": "magenta"}
+_STATUS: Final = {"ok": "green", "warning": "yellow", "failed": "red", "unknown": "magenta"}
 _VERDICT: Final = {
     "yes": "would get an environment",
     "waits": "would get an environment that has to wait",
@@ -205,6 +207,18 @@ class Printer:
                 *((_plain(each.name), _plain(each.image), _plain("")) for each in plan.services),
             ],
         )
+
+    def report(self, one: "Report") -> None:
+        """Each check with its remedy, and how many are of which status."""
+        if self._printed({**document(one), "failed": one.failed}):
+            return
+        for each in one.findings:
+            status = Text(f"{each.status:<9}", _STATUS[each.status])
+            self._console.print(Text.assemble(status, f"{each.check:<17}", _clean(each.found)))
+            if each.remedy and each.status != "ok":
+                self._console.print(Text(_clean(f"{'':<26}→ {each.remedy}"), "bold"))
+        counted = [f"{number} {name}" for name in _STATUS if (number := sum(f.status == name for f in one.findings))]
+        self._console.print(", ".join(counted))
 
     def moments(self, found: Iterable[Moment], *, stream: bool = False) -> None:
         """Events, one a line."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Literal
 
+from catalyst.cli.core.hidden import Hidden
 from catalyst.env_controller.core import acceptance, admission, components, deploying, shares, triggers
 from catalyst.env_controller.core import backing as backings
 from catalyst.env_controller.core import routes as hosts
@@ -41,14 +42,6 @@ Answer = Literal["yes", "waits", "no", "unknown"]
 _WORST_FIRST: Final[tuple[Answer, ...]] = ("no", "unknown", "waits", "yes")
 UID: Final = "dry-run"
 """Of the Environment that is only thought of."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hidden:
-    """What could not be read: `why`, and what it `needs`."""
-
-    why: str
-    needs: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,9 @@ from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
-from catalyst.cli.core.explain import Explanation, Hidden, Line, Seen
+from catalyst.cli.core.explain import Explanation, Line, Seen
 from catalyst.cli.core.explain import explain as explained
+from catalyst.cli.core.hidden import Hidden
 from catalyst.cli.operations import NotThere, Refused
 from catalyst.cli.operations.installed import SYSTEM_NAMESPACE, settings_of
 from catalyst.env_controller.config import platform_told

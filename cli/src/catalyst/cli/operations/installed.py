@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from catalyst.cli.core.explain import Hidden
+from catalyst.cli.core.hidden import Hidden
 from catalyst.kube.client import Kube
 from catalyst.kube.errors import Forbidden, NotFound
 from catalyst.model.manifest import Ref

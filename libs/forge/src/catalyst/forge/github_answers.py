@@ -23,15 +23,19 @@ class User(Answer):
 
 
 class Installation(Answer):
-    """An App at one account."""
+    """An App at one account; `permissions`: those that the account has accepted."""
 
     id: int
+    account: User | None = None
+    permissions: dict[str, str] = {}
 
 
 class App(Answer):
     """The App that we are."""
 
     slug: str
+    permissions: dict[str, str] = {}
+    events: tuple[str, ...] = ()
 
 
 class RepositoryName(Answer):

@@ -1,0 +1,229 @@
+"""Two questions that only pods can answer, in a namespace of its own that is removed whatever happens.
+
+    network-policy     a server, a client that reaches it, a policy that lets nobody in, a client that should not
+    user-namespaces    a pod with hostUsers: false, which tells how its users are mapped
+
+The image is one that the installation runs anyway: it has Python, and nodes can pull it.
+"""
+
+import asyncio
+import secrets
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from catalyst.cli.core.doctor.cluster import NetworkProbe, UserNamespaceProbe
+from catalyst.cli.core.hidden import Hidden
+from catalyst.kube.client import Kube
+from catalyst.kube.errors import Conflict, Forbidden, KubeError, NotFound
+from catalyst.model.manifest import Manifest, Ref
+
+PREFIX: Final = "catalyst-doctor-"
+PORT: Final = 8080
+LOOK: Final = 0.5
+"""Seconds between two looks at a pod."""
+SETTLES: Final = 5.0
+"""Seconds that a network plugin gets to take up a policy."""
+_NAME: Final = {"app.kubernetes.io/name": "catalyst-doctor"}
+_CLIENT: Final = """
+import socket, sys, time
+ends, reached = time.monotonic() + {seconds}, False
+while time.monotonic() < ends and not reached:
+    try:
+        socket.create_connection(({host!r}, {port}), timeout=1).close()
+        reached = True
+    except OSError:
+        time.sleep(0.2)
+open("/dev/termination-log", "w").write("reached" if reached else "not reached")
+"""
+_MAPPED: Final = 'open("/dev/termination-log", "w").write(open("/proc/self/uid_map").read())'
+_NEEDS: Final = "a credential that may create and delete namespaces, and create pods and network policies in them"
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    network: NetworkProbe | Hidden
+    users: UserNamespaceProbe | Hidden
+
+
+async def probe(kube: Kube, image: str, deadline: float) -> Probed:
+    """Both, within `deadline` seconds together; what could not be tried says why. Raises `Unavailable`."""
+    try:
+        async with _namespace(kube) as namespace:
+            network, users = await asyncio.gather(
+                _within(deadline, kube, namespace, _network(kube, namespace, image)),
+                _within(deadline, kube, namespace, _users(kube, namespace, image)),
+            )
+            return Probed(network, users)
+    except Forbidden as exc:
+        refused = Hidden(f"the probe may not be made: {exc.message}", _NEEDS)
+        return Probed(refused, refused)
+
+
+@asynccontextmanager
+async def _namespace(kube: Kube) -> AsyncIterator[str]:
+    """Removed also when this is interrupted while it is being made: its name is known before."""
+    name = f"{PREFIX}{secrets.token_hex(4)}"
+    try:
+        await kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": _NAME}})
+        yield name
+    finally:
+        removing = asyncio.ensure_future(_remove(kube, name))
+        try:
+            await asyncio.shield(removing)
+        except asyncio.CancelledError:  # a second ^C; this one is not given up
+            await removing
+            raise
+
+
+async def _remove(kube: Kube, name: str) -> None:
+    try:
+        found = await kube.get(Ref("v1", "Namespace", "", name), metadata_only=True)
+        await kube.delete(Ref("v1", "Namespace", "", name), uid=found["metadata"]["uid"])
+    except (NotFound, Forbidden):
+        return  # it was not made
+    except KubeError as exc:
+        sys.stderr.write(f"catalyst: namespace {name} is left behind: {exc.message}; kubectl delete namespace {name}\n")
+
+
+async def _within(deadline: float, kube: Kube, namespace: str, probing: Any) -> Any:
+    try:
+        async with asyncio.timeout(deadline):
+            return await probing
+    except TimeoutError:
+        why = await _what_waits(kube, namespace)
+        return Hidden(
+            f"no answer within {deadline:g} s: {why}",
+            "look at the nodes and the image; --probe-deadline gives more time",
+        )
+    except Forbidden as exc:
+        return Hidden(f"the probe may not be made: {exc.message}", _NEEDS)
+
+
+async def _what_waits(kube: Kube, namespace: str) -> str:
+    """The first pod that does not run, in the cluster's own words."""
+    try:
+        for name in ("server", "before", "after", "users"):
+            pod = await _pod(kube, namespace, name) or {}
+            status = pod.get("status") or {}
+            if not pod or status.get("phase") in ("Running", "Succeeded"):
+                continue
+            waiting = [
+                state["waiting"].get("reason", "")
+                for container in status.get("containerStatuses") or ()
+                if (state := container.get("state") or {}).get("waiting")
+            ]
+            unscheduled = [
+                each.get("message", "") for each in status.get("conditions") or () if each.get("status") == "False"
+            ]
+            words = " ".join(filter(None, [*waiting, *unscheduled])) or "no node has taken it"
+            return f"pod {name} is {status.get('phase', 'Pending')}, {words}"
+    except KubeError as exc:
+        return exc.message
+    return "no pod was made"
+
+
+async def _network(kube: Kube, namespace: str, image: str) -> NetworkProbe:
+    await _run(kube, _pod_of(namespace, "server", image, ["-m", "http.server", str(PORT)]))
+    host = await _address(kube, namespace, "server")
+    before = await _reached(kube, namespace, "before", image, host, 30.0)
+    await kube.create(
+        {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": {"name": "nobody", "namespace": namespace},
+            "spec": {"podSelector": {}, "policyTypes": ["Ingress"]},
+        }
+    )
+    await asyncio.sleep(SETTLES)
+    return NetworkProbe(before, await _reached(kube, namespace, "after", image, host, 5.0))
+
+
+async def _address(kube: Kube, namespace: str, name: str) -> str:
+    while True:
+        status = (await _pod(kube, namespace, name) or {}).get("status") or {}
+        if status.get("podIP"):
+            return str(status["podIP"])
+        await asyncio.sleep(LOOK)
+
+
+async def _reached(kube: Kube, namespace: str, name: str, image: str, host: str, seconds: float) -> bool:
+    script = _CLIENT.format(host=host, port=PORT, seconds=seconds)
+    return await _said(kube, _pod_of(namespace, name, image, ["-c", script])) == "reached"
+
+
+async def _users(kube: Kube, namespace: str, image: str) -> UserNamespaceProbe:
+    pod = _pod_of(namespace, "users", image, ["-c", _MAPPED])
+    pod["spec"]["hostUsers"] = False
+    return UserNamespaceProbe(await _said(kube, pod))
+
+
+async def _said(kube: Kube, pod: Manifest) -> str:
+    """What it leaves as its last message."""
+    await _run(kube, pod)
+    metadata = pod["metadata"]
+    while True:
+        found = await _pod(kube, metadata["namespace"], metadata["name"]) or {}
+        for container in (found.get("status") or {}).get("containerStatuses") or ():
+            if ended := (container.get("state") or {}).get("terminated"):
+                return str(ended.get("message", ""))
+        await asyncio.sleep(LOOK)
+
+
+async def _run(kube: Kube, pod: Manifest) -> None:
+    """As soon as the namespace has its ServiceAccount, which takes the cluster a moment."""
+    while True:
+        try:
+            await kube.create(pod)
+        except Forbidden as exc:
+            if "serviceaccount" not in exc.message.replace(" ", "").lower() or "not found" not in exc.message:
+                raise
+            await asyncio.sleep(LOOK)
+        except Conflict:
+            await asyncio.sleep(LOOK)
+        else:
+            return
+
+
+async def _pod(kube: Kube, namespace: str, name: str) -> Manifest | None:
+    try:
+        return await kube.get(Ref("v1", "Pod", namespace, name))
+    except NotFound:
+        return None
+
+
+def _pod_of(namespace: str, name: str, image: str, arguments: list[str]) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace, "labels": _NAME},
+        "spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": 0,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": 65532,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [
+                {
+                    "name": "probe",
+                    "image": image,
+                    "command": ["python3", *arguments],
+                    "resources": {
+                        "requests": {"cpu": "10m", "memory": "32Mi"},
+                        "limits": {"cpu": "500m", "memory": "64Mi"},
+                    },
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False,
+                        "readOnlyRootFilesystem": True,
+                        "capabilities": {"drop": ["ALL"]},
+                    },
+                }
+            ],
+        },
+    }
