@@ -367,13 +367,14 @@ def doctor(
     output: OutputOption = Output.table,
 ) -> None:
     """Is the installation as it should be: each check with its remedy. Without --probe nothing is written."""
-    from catalyst.cli import cluster
+    from catalyst.cli import examining
     from catalyst.cli.__main__ import VERSION
+    from catalyst.cli.cluster import KubeOptions
     from catalyst.cli.operations.doctor import Wanted
     from catalyst.cli.running import Usage
 
     try:
-        at = cluster.address(edge) if edge else None
+        at = examining.address(edge) if edge else None
     except Usage as error:
         typer.echo(f"catalyst: {error}", err=True)
         raise typer.Exit(2) from error
@@ -390,8 +391,8 @@ def doctor(
         probe_deadline=probe_deadline,
         probe_image=probe_image,
     )
-    options = cluster.KubeOptions(kubeconfig, kube_context)
-    raise typer.Exit(cluster.examine(wanted, _options(context), options, output.value))
+    options = KubeOptions(kubeconfig, kube_context)
+    raise typer.Exit(examining.examine(wanted, _options(context), options, output.value))
 
 
 # What nobody could handle
