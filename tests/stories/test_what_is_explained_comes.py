@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -56,9 +57,7 @@ async def test_what_is_foretold_from_a_webhook_comes_with_it(stage: Stage, tmp_p
         stage.project(name, repository=f"{stage.team}/other" if name == "stranger" else None, **spec)
     for name in PROJECTS:
         wanted = "False" if name == "stranger" else "True"
-        await stage.until(lambda n=name, w=wanted: stage.project_condition("Accepted", n).get("status") == w, name)
-        if wanted == "True":
-            await stage.until(lambda n=name: stage.project_condition("Ready", n).get("status") == "True", name)
+        await stage.until(partial(_is_ready, stage, name, wanted), f"Project {name} is ready: {wanted}")
     payloads = {number: stage.pull_request(number, **changes) for number, changes in PULL_REQUESTS.items()}
     mark = stage.installation.audit.marker()
     async with await _admin(stage) as kube:
@@ -75,7 +74,7 @@ async def test_what_is_foretold_from_a_webhook_comes_with_it(stage: Stage, tmp_p
     await stage.handled()
     for (name, number), answer in told.items():
         what = f"pr-{number} of {name}, of which {answer!r} was told"
-        await stage.until(lambda n=name, no=number, a=answer: stage.phase(f"pr-{no}", n) == REACHED[a], what)
+        await stage.until(partial(_is_in, stage, number, name, REACHED[answer]), what)
         assert (stage.namespace(f"pr-{number}", name) is not None) == (answer == "yes"), what
 
 
@@ -93,7 +92,7 @@ async def test_the_place_in_the_line_is_the_one_that_it_gets(stage: Stage, tmp_p
             assert place in told.because
             await stage.deliver(payload)
             reached = "Waiting" if place else "Provisioned"
-            await stage.until(lambda n=number, r=reached: stage.phase(f"pr-{n}") == r, f"pr-{number} is {reached}")
+            await stage.until(partial(_is_in, stage, number, "shop", reached), f"pr-{number} is {reached}")
             message = stage.condition(stage.environment(f"pr-{number}"), "Ready")["message"]
             assert message.startswith(place)
 
@@ -104,19 +103,17 @@ async def test_as_people_type_it(stage: Stage, tmp_path: Path) -> None:
     await stage.accepted()
     team, kubeconfig = f"{stage.team}/shop", stage.installation.cluster.admin_kubeconfig
 
-    async def typed(*arguments: str, kubeconfig: Path = kubeconfig, **environ: str) -> Ran:
+    async def typed(*arguments: str, kubeconfig: Path = kubeconfig, bus: str | None = None) -> Ran:
         given = {
             "KUBECONFIG": str(kubeconfig),
-            "CATALYST_NATS_URL": stage.installation.nats.url,
+            "CATALYST_NATS_URL": bus or stage.installation.nats.url,
             "CATALYST_NATS_SEED_FILE": str(stage.installation.nats.seed("oncall")),
-            **environ,
         }
         return await asyncio.to_thread(run, tmp_path, ["explain", *arguments], given)
 
     zone = ("--setting", "CATALYST_ZONE=preview.example.org", "--setting", "CATALYST_REGISTRY=registry.example.org")
     # One that does not exist yet, without a bus.
-    away = {"CATALYST_NATS_URL": "nats://127.0.0.1:1"}
-    table = await typed(team, "--head", "basket", *zone, **away)
+    table = await typed(team, "--head", "basket", *zone, bus="nats://127.0.0.1:1")
     assert (table.code, table.err) == (0, "")
     assert f"{team}/pr-1  would get an environment\n" in table.out
     assert f"https://pr-1--shop--{stage.team}.preview.example.org/" in table.out
@@ -167,6 +164,14 @@ def test_bad_input_gets_a_sentence(stage: Stage, tmp_path: Path, arguments: list
     ran = run(tmp_path, ["explain", *(each.format(**places) for each in arguments)], {})
     assert (ran.code, ran.out) == (2, "")
     assert sentence in " ".join(ran.err.replace("│", " ").split())
+
+
+def _is_ready(stage: Stage, project: str, status: str) -> bool:
+    return stage.project_condition("Ready", project).get("status") == status
+
+
+def _is_in(stage: Stage, number: int, project: str, phase: str | None) -> bool:
+    return stage.phase(f"pr-{number}", project) == phase
 
 
 async def _admin(stage: Stage) -> Kube:
