@@ -221,6 +221,12 @@ CASES: dict[str, tuple[Finding, Status, str, str]] = {
         "has the node's users",
         "UserNamespacesSupport",
     ),
+    "users that do not start": (
+        users(node(), probe=UserNamespaceProbe(error="CreateContainerError")),
+        "failed",
+        "does not run: CreateContainerError",
+        "UserNamespacesSupport",
+    ),
     "users another runtime": (users(node(runtime="docker://27.0")), "unknown", "docker://27.0", "--probe tries"),
     "users without nodes": (users(), "unknown", "no nodes", "add nodes"),
     "users hidden": (cluster.user_namespaces(HIDDEN, HIDDEN, HIDDEN), "unknown", "may not", "the right"),

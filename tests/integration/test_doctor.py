@@ -10,6 +10,7 @@ import os
 import signal
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -22,11 +23,16 @@ import yaml
 from desk import CATALYST, Ran, run
 from doubles.github import GitHubDouble
 
+from catalyst.cli.core.doctor.cluster import NetworkProbe, UserNamespaceProbe
+from catalyst.cli.operations import probing
 from catalyst.events.topology import SERVICES
 from catalyst.forge.client import needed_permissions
+from catalyst.kube.client import Kube
+from catalyst.kube.settings import KubeSettings
 from catalyst.local import certs
 from catalyst.local.installation import Installation
 from catalyst.local.nats import Nats
+from catalyst.local.process import free_ports
 
 SYSTEM = "doctor-system"
 """A namespace of these tests, set up as Catalyst's own."""
@@ -270,6 +276,87 @@ def test_a_probe_leaves_nothing_behind(
             assert told[check]["found"].startswith("no answer within 2 s: pod ") or check == "user-namespaces"
             assert told[check]["remedy"]
     _until(lambda: namespace not in _probing(installation), "its namespace is gone")
+
+
+class Node:
+    """What a node would do with the probe's pods, by processes of this machine. `enforces`: network policies."""
+
+    def __init__(self, installation: Installation, folder: Path, *, enforces: bool) -> None:
+        self._admin, self._folder, self._enforces = installation.admin, folder, enforces
+        self._installation = installation
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._ends = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Node:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.set()
+        self._thread.join(20)
+        for process in self._running.values():
+            process.kill()
+            process.wait()
+
+    def _run(self) -> None:
+        while not self._ends.wait(0.1):
+            for namespace in _probing(self._installation):
+                for pod in _pods(self._installation, namespace):
+                    if "deletionTimestamp" not in pod["metadata"]:  # of the probe before
+                        self._step(pod)
+
+    def _step(self, pod: dict[str, Any]) -> None:
+        name, log = pod["metadata"]["name"], self._folder / pod["metadata"]["name"]
+        if name not in self._running:
+            if name == "after" and self._enforces and self._policies(pod):
+                self._running["server"].kill()
+            _, *arguments = pod["spec"]["containers"][0]["command"]
+            told = [each.replace("/dev/termination-log", str(log)) for each in arguments]
+            where = ["--bind", "127.0.0.1"] if name == "server" else []
+            self._running[name] = subprocess.Popen([sys.executable, *told, *where], stderr=-3)
+            self._patch(pod, {"phase": "Running", "podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]})
+        code = self._running[name].poll()
+        if code is not None and name != "server":
+            ended = {"terminated": {"exitCode": code, "message": log.read_text() if log.exists() else ""}}
+            container = {
+                "name": "probe",
+                "image": "x",
+                "imageID": "",
+                "ready": False,
+                "restartCount": 0,
+                "state": ended,
+            }
+            self._patch(pod, {"phase": "Succeeded", "containerStatuses": [container]})
+
+    def _policies(self, pod: dict[str, Any]) -> list[Any]:
+        path = f"/apis/networking.k8s.io/v1/namespaces/{pod['metadata']['namespace']}/networkpolicies"
+        return list(self._admin.get(path).json()["items"])
+
+    def _patch(self, pod: dict[str, Any], status: dict[str, Any]) -> None:
+        metadata = pod["metadata"]
+        self._admin.patch(
+            f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}/status",
+            content=json.dumps({"status": status}),
+            headers={"content-type": "application/merge-patch+json"},
+        )
+
+
+@pytest.mark.parametrize("enforces", [True, False])
+async def test_what_a_probe_finds(
+    installation: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, enforces: bool
+) -> None:
+    """Its pods as they are, run by this machine instead of a node."""
+    (port,) = free_ports(1)
+    monkeypatch.setattr(probing, "PORT", port)
+    monkeypatch.setattr(probing, "SETTLES", 0.5)
+    settings = KubeSettings(installation.cluster.admin_kubeconfig)
+    with Node(installation, tmp_path, enforces=enforces):
+        async with await Kube.connect(settings, field_manager="test") as kube:
+            found = await probing.probe(kube, "catalyst/env-controller:0.1.0", 60)
+    assert found.network == NetworkProbe(before=True, under_policy=not enforces)
+    assert found.users == UserNamespaceProbe(Path("/proc/self/uid_map").read_text())
+    _until(lambda: not _probing(installation), "its namespace is gone")
 
 
 def _probing(installation: Installation) -> set[str]:

@@ -155,6 +155,7 @@ async def test_as_people_type_it(stage: Stage, tmp_path: Path) -> None:
             ["acme/shop", "--event", "{broken}", "--kubeconfig", "{kubeconfig}"],
             "webhook; action: expected",
         ),
+        (["acme/shop", "7", "--event", "{broken}", "--kubeconfig", "{kubeconfig}"], "expected at most one of the two"),
         (["acme/SHOP", "--kubeconfig", "{kubeconfig}"], "project 'SHOP': expected a name"),
     ],
 )

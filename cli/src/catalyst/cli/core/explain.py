@@ -25,7 +25,6 @@ from catalyst.env_controller.core.admission import Pauses
 from catalyst.env_controller.core.baseline import Subject
 from catalyst.env_controller.core.environment import decide
 from catalyst.env_controller.core.facts import CommandFact, PullRequest, PullRequestFact, fold_pull_request
-from catalyst.env_controller.core.merge import merged
 from catalyst.env_controller.core.platform import Platform
 from catalyst.env_controller.core.requests import Create, Leave, Update, for_pull_request
 from catalyst.env_controller.core.triggers import NotWanted, Stopped, Wanted
@@ -57,8 +56,7 @@ class Line:
 class Seen:
     """All that a decision is taken from, as effects found it. `team_notes`, `system_notes`: the annotations of the
     team's namespace and of Catalyst's own, None: there is no such namespace. `others`: Projects of the team that are
-    there when this one is not. `home`: whatever holds the workload namespace's name. `made_up`: no forge told of the
-    pull request, somebody asks what would be.
+    there when this one is not. `home`: whatever holds the workload namespace's name.
     """
 
     team: str
@@ -75,7 +73,6 @@ class Seen:
     line: Line | Hidden = Line()
     others: tuple[str, ...] = ()
     system_namespace: str = "catalyst-system"
-    made_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +210,7 @@ class _Case:
                 known = {"uid": UID, "creationTimestamp": f"{self.now:%Y-%m-%dT%H:%M:%SZ}", "generation": 1}
                 return Environment.parse({**manifest, "metadata": {**manifest["metadata"], **known}})
             case Update(patch) if self.seen.existing:
-                return Environment.parse(merged(self.seen.existing.manifest(), patch.body))
+                return Environment.parse(_merged(self.seen.existing.manifest(), patch.body))
         return self.seen.existing
 
     def place(self, environment: Environment | None) -> admission.Place | None:
@@ -261,6 +258,20 @@ def _decided(environment: Environment, decision: Decision) -> Check:
         return Check("decision", answer, ready.message, remedy(ready.reason).advice)
     phase = environment.status.phase if environment.status else "Pending"
     return Check("decision", "yes", f"It has one, in phase {phase}; `catalyst why {environment.identity}` says more.")
+
+
+def _merged(old: Manifest, patch: Manifest) -> Manifest:
+    """What the API server makes of `old` by a JSON merge patch."""
+    found = dict(old)
+    for key, value in patch.items():
+        if value is None:
+            found.pop(key, None)
+        elif isinstance(value, dict):
+            before = found.get(key)
+            found[key] = _merged(before if isinstance(before, dict) else {}, value)
+        else:
+            found[key] = value
+    return found
 
 
 def _is_going(environment: Environment) -> bool:

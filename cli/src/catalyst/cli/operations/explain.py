@@ -81,6 +81,8 @@ async def explain(kube: Kube, bus: Bus | None, asked: Asked, now: datetime) -> E
     for what, name in (("team", asked.team), ("project", asked.project)):
         if not is_name(name):
             raise InvalidName(f"{what} {name[:200]!r}: expected a name of a-z, 0-9 and single '-' between them")
+    if asked.number is not None and asked.event is not None:
+        raise BadEvent("NUMBER and --event: expected at most one of the two")
     project, others = await _project(kube, asked)
     facts, commands = await _facts(kube, bus, asked, project, now)
     pull_request = fold_pull_request(facts, commands)
@@ -101,7 +103,6 @@ async def explain(kube: Kube, bus: Bus | None, asked: Asked, now: datetime) -> E
         line=await _line(kube, asked.team),
         others=tuple(others),
         system_namespace=asked.system_namespace,
-        made_up=not asked.needs_the_bus,
     )
     return explained(seen, now)
 

@@ -151,24 +151,38 @@ async def _address(kube: Kube, namespace: str, name: str) -> str:
 
 async def _reached(kube: Kube, namespace: str, name: str, image: str, host: str, seconds: float) -> bool:
     script = _CLIENT.format(host=host, port=PORT, seconds=seconds)
-    return await _said(kube, _pod_of(namespace, name, image, ["-c", script])) == "reached"
+    try:
+        return await _said(kube, _pod_of(namespace, name, image, ["-c", script])) == "reached"
+    except _Failed:
+        return False
 
 
 async def _users(kube: Kube, namespace: str, image: str) -> UserNamespaceProbe:
     pod = _pod_of(namespace, "users", image, ["-c", _MAPPED])
     pod["spec"]["hostUsers"] = False
-    return UserNamespaceProbe(await _said(kube, pod))
+    try:
+        return UserNamespaceProbe(await _said(kube, pod))
+    except _Failed as exc:
+        return UserNamespaceProbe(error=str(exc))
+
+
+class _Failed(Exception):
+    """A pod ended without having said anything."""
 
 
 async def _said(kube: Kube, pod: Manifest) -> str:
-    """What it leaves as its last message."""
+    """What it leaves as its last message. Raises `_Failed`."""
     await _run(kube, pod)
     metadata = pod["metadata"]
     while True:
-        found = await _pod(kube, metadata["namespace"], metadata["name"]) or {}
-        for container in (found.get("status") or {}).get("containerStatuses") or ():
+        status = (await _pod(kube, metadata["namespace"], metadata["name"]) or {}).get("status") or {}
+        for container in status.get("containerStatuses") or ():
             if ended := (container.get("state") or {}).get("terminated"):
+                if ended.get("exitCode"):
+                    raise _Failed(ended.get("message") or ended.get("reason") or f"exit code {ended['exitCode']}")
                 return str(ended.get("message", ""))
+        if status.get("phase") == "Failed":  # the node would not even try
+            raise _Failed(status.get("message") or status.get("reason") or "it failed")
         await asyncio.sleep(LOOK)
 
 

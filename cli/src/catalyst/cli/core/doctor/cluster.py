@@ -30,9 +30,10 @@ class NetworkProbe:
 
 @dataclass(frozen=True, slots=True)
 class UserNamespaceProbe:
-    """`/proc/self/uid_map` in a pod that asked for a user namespace."""
+    """`/proc/self/uid_map` in a pod that asked for a user namespace; or the `error` with which it ended."""
 
-    uid_map: str
+    uid_map: str = ""
+    error: str = ""
 
 
 def crds(found: Mapping[str, Manifest | None] | Hidden) -> Finding:
@@ -184,7 +185,8 @@ def user_namespaces(
         if _is_mapped(probe.uid_map):
             return Finding(check, "ok", "a pod with hostUsers: false has its own users")
         how = f"switch them on at the nodes (feature gate UserNamespacesSupport, containerd 2 or CRI-O 1.25), {_FLAG}"
-        return Finding(check, "failed", "a pod with hostUsers: false has the node's users", how)
+        told = f"does not run: {probe.error}" if probe.error else "has the node's users"
+        return Finding(check, "failed", f"a pod with hostUsers: false {told}", how)
     if isinstance(nodes, Hidden):
         return hidden(check, nodes)
     if not nodes:

@@ -1,4 +1,4 @@
-"""JSON merge patches (RFC 7386): what turns one object into another, only what differs; and what comes of one."""
+"""The JSON merge patch (RFC 7386) that turns one object into another: only what differs is written."""
 
 from typing import Any
 
@@ -17,17 +17,3 @@ def merge_patch(old: Manifest, new: Manifest) -> Manifest:
         elif value != old[key]:
             patch[key] = value
     return patch
-
-
-def merged(old: Manifest, patch: Manifest) -> Manifest:
-    """What the API server makes of `old` by this patch."""
-    found = dict(old)
-    for key, value in patch.items():
-        if value is None:
-            found.pop(key, None)
-        elif isinstance(value, dict):
-            before = found.get(key)
-            found[key] = merged(before if isinstance(before, dict) else {}, value)
-        else:
-            found[key] = value
-    return found
