@@ -9,7 +9,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import pytest
 from desk import Ran, run
 from stage import Stage
 
@@ -141,30 +140,6 @@ async def test_as_people_type_it(stage: Stage, tmp_path: Path) -> None:
     other = await typed(f"{stage.team}/shopp", "7", *zone)
     assert other.code == 1
     assert "There are: shop." in other.out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["shop"], "expected team/project, such as acme/shop"),
-        (["acme/shop", "0"], "greater than or equal to 1"),
-        (["acme/shop", "--setting", "ZONE=x"], "expected a variable of env-controller"),
-        (["acme/shop", "--kubeconfig", "nothing"], "expected a readable file"),
-        (["acme/shop", "--event", "nothing", "--kubeconfig", "{kubeconfig}"], "--event nothing: No such file"),
-        (
-            ["acme/shop", "--event", "{broken}", "--kubeconfig", "{kubeconfig}"],
-            "webhook; action: expected",
-        ),
-        (["acme/shop", "7", "--event", "{broken}", "--kubeconfig", "{kubeconfig}"], "expected at most one of the two"),
-        (["acme/SHOP", "--kubeconfig", "{kubeconfig}"], "project 'SHOP': expected a name"),
-    ],
-)
-def test_bad_input_gets_a_sentence(stage: Stage, tmp_path: Path, arguments: list[str], sentence: str) -> None:
-    (tmp_path / "broken").write_text("{}")
-    places = {"kubeconfig": stage.installation.cluster.admin_kubeconfig, "broken": tmp_path / "broken"}
-    ran = run(tmp_path, ["explain", *(each.format(**places) for each in arguments)], {})
-    assert (ran.code, ran.out) == (2, "")
-    assert sentence in " ".join(ran.err.replace("│", " ").split())
 
 
 def _is_ready(stage: Stage, project: str, status: str) -> bool:

@@ -83,8 +83,9 @@ async def explain(kube: Kube, bus: Bus | None, asked: Asked, now: datetime) -> E
             raise InvalidName(f"{what} {name[:200]!r}: expected a name of a-z, 0-9 and single '-' between them")
     if asked.number is not None and asked.event is not None:
         raise BadEvent("NUMBER and --event: expected at most one of the two")
+    event = _event(asked.event) if asked.event else None
     project, others = await _project(kube, asked)
-    facts, commands = await _facts(kube, bus, asked, project, now)
+    facts, commands = await _facts(kube, bus, asked, event, project, now)
     pull_request = fold_pull_request(facts, commands)
     assert pull_request is not None  # noqa: S101 - `_facts` gives at least one
     identity = Identity(asked.team, asked.project, pull_request_environment(pull_request.state.number))
@@ -111,13 +112,17 @@ async def explain(kube: Kube, bus: Bus | None, asked: Asked, now: datetime) -> E
 
 
 async def _facts(
-    kube: Kube, bus: Bus | None, asked: Asked, project: Project | None, now: datetime
+    kube: Kube,
+    bus: Bus | None,
+    asked: Asked,
+    event: PullRequestChanged | None,
+    project: Project | None,
+    now: datetime,
 ) -> tuple[list[PullRequestFact], list[CommandFact]]:
     source = project.spec.source if project else None
     repository = source.repository if source else f"{asked.team}/{asked.project}"
-    if asked.event is not None:
-        told = _event(asked.event)
-        return [PullRequestFact("event-file", told.model_copy(update=_changed(told, asked.changes)))], []
+    if event is not None:
+        return [PullRequestFact("event-file", event.model_copy(update=_changed(event, asked.changes)))], []
     if asked.number is None:
         told = _blank(repository, await _free_number(kube, asked), now)
         return [PullRequestFact("made-up", told.model_copy(update=_changed(told, asked.changes)))], []

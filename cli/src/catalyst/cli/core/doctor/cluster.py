@@ -185,8 +185,8 @@ def user_namespaces(
         if _is_mapped(probe.uid_map):
             return Finding(check, "ok", "a pod with hostUsers: false has its own users")
         how = f"switch them on at the nodes (feature gate UserNamespacesSupport, containerd 2 or CRI-O 1.25), {_FLAG}"
-        told = f"does not run: {probe.error}" if probe.error else "has the node's users"
-        return Finding(check, "failed", f"a pod with hostUsers: false {told}", how)
+        ended = f"does not run: {probe.error}" if probe.error else "has the node's users"
+        return Finding(check, "failed", f"a pod with hostUsers: false {ended}", how)
     if isinstance(nodes, Hidden):
         return hidden(check, nodes)
     if not nodes:
