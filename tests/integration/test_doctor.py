@@ -228,6 +228,37 @@ def test_without_rights_everything_is_unknown_and_nothing_breaks(
     assert table.out.endswith("16 unknown\n")
 
 
+def test_who_may_make_and_not_remove_is_told_what_is_left(
+    installation: Installation, system: str, tmp_path: Path
+) -> None:
+    rule = {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["create"]}
+    rbac = "rbac.authorization.k8s.io"
+    half = {"kind": "ServiceAccount", "name": "half", "namespace": system}
+    installation.apply(
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _named("half")},
+        {"apiVersion": f"{rbac}/v1", "kind": "ClusterRole", "metadata": {"name": "doctor-half"}, "rules": [rule]},
+        {
+            "apiVersion": f"{rbac}/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": "doctor-half"},
+            "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": "doctor-half"},
+            "subjects": [half],
+        },
+    )
+    environ = _environ(installation, KUBECONFIG=str(installation.cluster.kubeconfig_for(system, "half")))
+    try:
+        ran = run(tmp_path, ["doctor", "--probe", "--probe-image", "x:1", "--zone", ZONE], environ)
+        (left,) = _probing(installation)
+        assert "kubectl delete namespace " + left in ran.err
+        assert 'cannot create resource "pods"' in ran.out
+    finally:
+        for kind in ("clusterroles", "clusterrolebindings"):
+            installation.admin.delete(f"/apis/{rbac}/v1/{kind}/doctor-half").raise_for_status()
+        for left in _probing(installation):
+            installation.admin.delete(f"/api/v1/namespaces/{left}").raise_for_status()
+    _until(lambda: not _probing(installation), "it is gone")
+
+
 def test_where_nothing_answers_it_says_so(tmp_path: Path) -> None:
     kubeconfig = tmp_path / "config"
     cluster = {"name": "away", "cluster": {"server": "http://127.0.0.1:9"}}

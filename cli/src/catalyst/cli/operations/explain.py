@@ -42,7 +42,7 @@ from catalyst.model.names import (
     pull_request_environment,
     workload_namespace,
 )
-from catalyst.model.project import Project
+from catalyst.model.project import Project, Source
 from catalyst.model.snapshot import Snapshot
 
 NO_COMMIT: Final = "0" * 40
@@ -119,25 +119,24 @@ async def _facts(
     project: Project | None,
     now: datetime,
 ) -> tuple[list[PullRequestFact], list[CommandFact]]:
-    source = project.spec.source if project else None
-    repository = source.repository if source else f"{asked.team}/{asked.project}"
+    source = project.spec.source if project else Source(repository=f"{asked.team}/{asked.project}")
     if event is not None:
         return [PullRequestFact("event-file", event.model_copy(update=_changed(event, asked.changes)))], []
     if asked.number is None:
-        told = _blank(repository, await _free_number(kube, asked), now)
+        told = _blank(source, await _free_number(kube, asked), now)
         return [PullRequestFact("made-up", told.model_copy(update=_changed(told, asked.changes)))], []
-    if project is None or source is None:
-        told = _blank(repository, asked.number, now)  # what the forge told is kept by repository, which nobody named
+    if project is None:
+        told = _blank(source, asked.number, now)  # what the forge told is kept by repository, which nobody named
         return [PullRequestFact("made-up", told)], []
     if bus is None:
         raise Refused("a pull request that exists is read from the bus, and there is none")
-    facts, commands = await _told(bus, source.forge, repository, asked.number)
+    facts, commands = await _told(bus, source.forge, source.repository, asked.number)
     folded = fold_pull_request(facts, commands)
     if folded is None:
         raise NotThere(
-            f"nothing is known of pull request {asked.number} of {source.forge}/{repository}: no webhook of it arrived "
-            "within 90 days. Look at the App's recent deliveries; or leave the number out and say what it would be "
-            "(--head, --base, --fork, --draft, --label)"
+            f"nothing is known of pull request {asked.number} of {source.forge}/{source.repository}: no webhook of it "
+            "arrived within 90 days. Look at the App's recent deliveries; or leave the number out and say what it "
+            "would be (--head, --base, --fork, --draft, --label)"
         )
     if asked.changes:  # said later than all that the forge said
         later = max(now, folded.state.updated_at)
@@ -174,15 +173,15 @@ def _event(path: Path) -> PullRequestChanged:
     return found
 
 
-def _blank(repository: str, number: int, now: datetime) -> PullRequestChanged:
+def _blank(source: Source, number: int, now: datetime) -> PullRequestChanged:
     """A pull request of the repository's own branch, just opened."""
-    at = now.replace(microsecond=0)
+    at, repository, base = now.replace(microsecond=0), source.repository, source.default_branch or "main"
     return PullRequestChanged(
         repository=Repository(
-            forge="github",
+            forge=source.forge,
             id=0,
             full_name=repository,
-            default_branch="main",
+            default_branch=base,
             clone_url=f"https://github.com/{repository}.git",
             private=False,
             fork=False,
@@ -198,7 +197,7 @@ def _blank(repository: str, number: int, now: datetime) -> PullRequestChanged:
         author="somebody",
         sender="somebody",
         head=Head(ref="change", sha=NO_COMMIT, repository=repository),
-        base=Base(ref="main", sha=NO_COMMIT),
+        base=Base(ref=base, sha=NO_COMMIT),
         created_at=at,
         updated_at=at,
     )

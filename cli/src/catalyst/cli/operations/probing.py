@@ -65,24 +65,24 @@ async def probe(kube: Kube, image: str, deadline: float) -> Probed:
 @asynccontextmanager
 async def _namespace(kube: Kube) -> AsyncIterator[str]:
     """Removed also when this is interrupted while it is being made: its name is known before."""
-    name = f"{PREFIX}{secrets.token_hex(4)}"
+    name, may = f"{PREFIX}{secrets.token_hex(4)}", True
     try:
-        await kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": _NAME}})
+        try:
+            await kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": _NAME}})
+        except Forbidden:
+            may = False
+            raise
         yield name
     finally:
-        removing = asyncio.ensure_future(_remove(kube, name))
-        try:
-            await asyncio.shield(removing)
-        except asyncio.CancelledError:  # a second ^C; this one is not given up
-            await removing
-            raise
+        if may:
+            await asyncio.shield(_remove(kube, name))
 
 
 async def _remove(kube: Kube, name: str) -> None:
     try:
         found = await kube.get(Ref("v1", "Namespace", "", name), metadata_only=True)
         await kube.delete(Ref("v1", "Namespace", "", name), uid=found["metadata"]["uid"])
-    except (NotFound, Forbidden):
+    except NotFound:
         return  # it was not made
     except KubeError as exc:
         sys.stderr.write(f"catalyst: namespace {name} is left behind: {exc.message}; kubectl delete namespace {name}\n")
@@ -100,6 +100,8 @@ async def _within(deadline: float, kube: Kube, namespace: str, probing: Any) -> 
         )
     except Forbidden as exc:
         return Hidden(f"the probe may not be made: {exc.message}", _NEEDS)
+    except KubeError as exc:
+        return Hidden(f"the API server: {exc.message}", "an API server that answers")
 
 
 async def _what_waits(kube: Kube, namespace: str) -> str:

@@ -32,7 +32,9 @@ from catalyst.forge.github_answers import (
     InstallationRepositories,
     IssueComment,
     User,
+    WholeApp,
     WholeDelivery,
+    WholeInstallation,
     understood,
 )
 from catalyst.forge.protocol import (
@@ -202,11 +204,11 @@ class GitHubClient:
         if not isinstance(self._signin, App):
             return None
         credential, path = await self._signin.app(), "/app/installations"
-        told = understood(AppAnswer, await self._api.get("/app", credential), "GET /app")
-        pages = [
-            understood(list[Installation], page, f"GET {path}") async for page in self._api.pages(path, credential)
-        ]
-        accepted = {each.account.login: each.permissions for page in pages for each in page if each.account}
+        told = understood(WholeApp, await self._api.get("/app", credential), "GET /app")
+        accepted: dict[str, Mapping[str, str]] = {}
+        async for page in self._api.pages(path, credential):
+            found = understood(list[WholeInstallation], page, f"GET {path}")
+            accepted |= {each.at: each.permissions for each in found}
         return AboutApp(told.slug, told.permissions, told.events, accepted)
 
     # Writing
