@@ -338,16 +338,17 @@ class Node:
                         self._step(pod)
 
     def _step(self, pod: dict[str, Any]) -> None:
-        name, log = pod["metadata"]["name"], self._folder / pod["metadata"]["name"]
-        if name not in self._running:
-            if name == "after" and self._enforces and self._policies(pod):
-                self._running["server"].kill()
+        name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
+        key, log = f"{namespace}/{name}", self._folder / f"{namespace}-{name}"
+        if key not in self._running:
+            if name == "after" and self._enforces and self._policies(pod):  # as late as a plugin may be
+                threading.Timer(1, self._running[f"{namespace}/server"].kill).start()
             _, *arguments = pod["spec"]["containers"][0]["command"]
             told = [each.replace("/dev/termination-log", str(log)) for each in arguments]
             where = ["--bind", "127.0.0.1"] if name == "server" else []
-            self._running[name] = subprocess.Popen([sys.executable, *told, *where], stderr=-3)
+            self._running[key] = subprocess.Popen([sys.executable, *told, *where], stderr=-3)
             self._patch(pod, {"phase": "Running", "podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]})
-        code = self._running[name].poll()
+        code = self._running[key].poll()
         if code is not None and name != "server":
             ended = {"terminated": {"exitCode": code, "message": log.read_text() if log.exists() else ""}}
             container = {
@@ -380,7 +381,8 @@ async def test_what_a_probe_finds(
     """Its pods as they are, run by this machine instead of a node."""
     (port,) = free_ports(1)
     monkeypatch.setattr(probing, "PORT", port)
-    monkeypatch.setattr(probing, "SETTLES", 0.5)
+    monkeypatch.setattr(probing, "WATCHED", 4.0)
+    monkeypatch.setattr(probing, "LAST", 2.0)
     settings = KubeSettings(installation.cluster.admin_kubeconfig)
     with Node(installation, tmp_path, enforces=enforces):
         async with await Kube.connect(settings, field_manager="test") as kube:

@@ -24,19 +24,25 @@ PREFIX: Final = "catalyst-doctor-"
 PORT: Final = 8080
 LOOK: Final = 0.5
 """Seconds between two looks at a pod."""
-SETTLES: Final = 5.0
-"""Seconds that a network plugin gets to take up a policy."""
+PATIENCE: Final = 30.0
+"""Seconds in which a pod should have reached another one."""
+WATCHED: Final = 12.0
+"""Seconds for which it goes on trying under a policy; a plugin may take some of them to take that up …"""
+LAST: Final = 5.0
+"""… but in the last of them nothing may get through."""
 _NAME: Final = {"app.kubernetes.io/name": "catalyst-doctor"}
 _CLIENT: Final = """
 import socket, sys, time
-ends, reached = time.monotonic() + {seconds}, False
-while time.monotonic() < ends and not reached:
+ends, reached = time.monotonic() + {seconds}, None
+while time.monotonic() < ends and not ({once} and reached):
     try:
         socket.create_connection(({host!r}, {port}), timeout=1).close()
-        reached = True
+        reached = time.monotonic()
     except OSError:
-        time.sleep(0.2)
-open("/dev/termination-log", "w").write("reached" if reached else "not reached")
+        pass
+    time.sleep(0.2)
+late = reached is not None and ({once} or ends - reached < {last})
+open("/dev/termination-log", "w").write("reached" if late else "not reached")
 """
 _MAPPED: Final = 'open("/dev/termination-log", "w").write(open("/proc/self/uid_map").read())'
 _NEEDS: Final = "a credential that may create and delete namespaces, and create pods and network policies in them"
@@ -130,7 +136,7 @@ async def _what_waits(kube: Kube, namespace: str) -> str:
 async def _network(kube: Kube, namespace: str, image: str) -> NetworkProbe:
     await _run(kube, _pod_of(namespace, "server", image, ["-m", "http.server", str(PORT)]))
     host = await _address(kube, namespace, "server")
-    before = await _reached(kube, namespace, "before", image, host, 30.0)
+    before = await _reached(kube, namespace, "before", image, host=host, seconds=PATIENCE, once=True, last=0)
     await kube.create(
         {
             "apiVersion": "networking.k8s.io/v1",
@@ -139,8 +145,8 @@ async def _network(kube: Kube, namespace: str, image: str) -> NetworkProbe:
             "spec": {"podSelector": {}, "policyTypes": ["Ingress"]},
         }
     )
-    await asyncio.sleep(SETTLES)
-    return NetworkProbe(before, await _reached(kube, namespace, "after", image, host, 5.0))
+    after = await _reached(kube, namespace, "after", image, host=host, seconds=WATCHED, once=False, last=LAST)
+    return NetworkProbe(before, after)
 
 
 async def _address(kube: Kube, namespace: str, name: str) -> str:
@@ -151,8 +157,8 @@ async def _address(kube: Kube, namespace: str, name: str) -> str:
         await asyncio.sleep(LOOK)
 
 
-async def _reached(kube: Kube, namespace: str, name: str, image: str, host: str, seconds: float) -> bool:
-    script = _CLIENT.format(host=host, port=PORT, seconds=seconds)
+async def _reached(kube: Kube, namespace: str, name: str, image: str, **how: Any) -> bool:
+    script = _CLIENT.format(port=PORT, **how)
     try:
         return await _said(kube, _pod_of(namespace, name, image, ["-c", script])) == "reached"
     except _Failed:
