@@ -244,6 +244,47 @@ async def test_a_bus_with_tls_is_verified(tmp_path: Path) -> None:
     assert nats_server_config(store_dir=tmp_path, port=1, public_keys=None)
 
 
+AWAY = {
+    "clusters": [{"name": "away", "cluster": {"server": "http://127.0.0.1:9"}}],
+    "contexts": [{"name": "away", "context": {"cluster": "away", "user": "nobody"}}],
+    "current-context": "away",
+    "users": [{"name": "nobody", "user": {}}],
+}
+
+
+def test_a_cluster_that_is_away(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text(json.dumps(AWAY))
+    ran = run(tmp_path, ["explain", "acme/shop", "--head", "x"], {"KUBECONFIG": str(tmp_path / "config")})
+    assert (ran.code, ran.out) == (4, "")
+    assert ran.err.startswith("catalyst: the API server: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["shop"], "expected team/project, such as acme/shop"),
+        (["acme/shop", "0"], "greater than or equal to 1"),
+        (["acme/shop", "--setting", "ZONE=x"], "expected a variable of env-controller"),
+        (["acme/shop", "--kubeconfig", "nothing"], "expected a readable file"),
+        (["acme/shop", "--event", "nothing", "--kubeconfig", "{kubeconfig}"], "--event nothing: No such file"),
+        (
+            ["acme/shop", "--event", "{broken}", "--kubeconfig", "{kubeconfig}"],
+            "webhook; action: expected",
+        ),
+        (["acme/shop", "7", "--event", "{broken}", "--kubeconfig", "{kubeconfig}"], "expected at most one of the two"),
+        (["acme/SHOP", "--kubeconfig", "{kubeconfig}"], "project 'SHOP': expected a name"),
+    ],
+)
+def test_what_cannot_be_explained_gets_a_sentence(tmp_path: Path, arguments: list[str], sentence: str) -> None:
+    """Before anything is asked of the cluster, which is away."""
+    places = {"kubeconfig": tmp_path / "config", "broken": tmp_path / "broken"}
+    places["broken"].write_text("{}")
+    places["kubeconfig"].write_text(json.dumps(AWAY))
+    ran = run(tmp_path, ["explain", *(each.format(**places) for each in arguments)], {})
+    assert (ran.code, ran.out) == (2, "")
+    assert sentence in " ".join(ran.err.replace("│", " ").split())
+
+
 def test_the_version_is_the_packages() -> None:
     assert tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]["version"] == VERSION
 
@@ -279,8 +320,8 @@ def test_what_can_be_completed(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "here.json").write_text("{}")
     environ = {"HOME": str(tmp_path)}
-    assert values([""], environ) == ["why", "status", "env", "events", "dead", "audit"]
-    assert values(["e"], environ) == ["env", "events"]
+    assert values([""], environ) == ["why", "explain", "status", "doctor", "env", "events", "dead", "audit"]
+    assert values(["e"], environ) == ["explain", "env", "events"]
     assert values(["env", ""], environ) == ["list", "show", "timeline", "diff"]
     assert values(["--context", ""], environ) == ["here"]
     assert values(["--context", "here", "dead", "d"], environ) == ["drop"]
@@ -289,8 +330,8 @@ def test_what_can_be_completed(tmp_path: Path) -> None:
     assert values(["env", "list", "--all", ""], environ) == []
     assert values(["nonsense", ""], environ) == []
     assert complete("bash", {**environ, "COMP_WORDS": "catalyst dead l", "COMP_CWORD": "2"}) == ("list", 0)
-    zsh = {**environ, "_TYPER_COMPLETE_ARGS": "catalyst e"}
-    assert complete("zsh", zsh) == ('_arguments \'*: :(("env"\n"events"))\'', 0)
+    zsh = {**environ, "_TYPER_COMPLETE_ARGS": "catalyst ev"}
+    assert complete("zsh", zsh) == ("_arguments '*: :((\"events\"))'", 0)
     assert complete("zsh", {**environ, "_TYPER_COMPLETE_ARGS": "catalyst why "}) == ("_files", 0)
     fish = {**environ, "_TYPER_COMPLETE_ARGS": "catalyst dead 'l", "_TYPER_COMPLETE_FISH_ACTION": "is-args"}
     assert complete("fish", fish) == ("", 1)

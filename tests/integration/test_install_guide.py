@@ -28,13 +28,7 @@ from guide import Guide, StepFailed, Walk
 from product import until
 
 from catalyst.events.topology import SERVICES
-from catalyst.forge.client import (
-    READ_CONTENTS,
-    READ_PULL_REQUESTS,
-    WRITE_CHECKS,
-    WRITE_COMMENTS,
-    WRITE_DEPLOYMENTS,
-)
+from catalyst.forge.client import NEEDED_EVENTS, needed_permissions
 from catalyst.local import nats as local_nats
 from catalyst.local.control_plane import ControlPlane
 from catalyst.local.installation import SYSTEM_NAMESPACE
@@ -262,12 +256,9 @@ def _ends_naming(variable: str, part: Part) -> None:
 
 
 def test_permissions_on_the_page_are_what_the_services_ask_for() -> None:
-    """And read access to issues, with which alone GitHub tells of comments; the double does not know that."""
-    asked = [READ_PULL_REQUESTS, READ_CONTENTS, WRITE_COMMENTS, WRITE_DEPLOYMENTS, WRITE_CHECKS]
-    most: dict[str, str] = {}
-    for name, level in (pair for each in asked for pair in each.items()):
-        most[name] = max(level, most.get(name, ""))  # "read" < "write"
-    assert Guide.read().permissions == {**most, "issues": "read"}
+    """And the events that are read."""
+    assert Guide.read().permissions == needed_permissions()
+    assert Guide.read().events == NEEDED_EVENTS
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
-"""docs/install.md, as somebody reads it: the blocks that are typed, and the tables of what is ticked at GitHub and
-Cloudflare. A block or table that is walked stands below `<!-- walk: name -->`.
+"""docs/install.md, or another page, as somebody reads it: the blocks that are typed, and the tables of what is ticked
+at GitHub and Cloudflare. A block or table that is walked stands below `<!-- walk: name -->`.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ class Guide:
     """A version of the page: `Guide.read()`, or another text to see whether a mistake is noticed."""
 
     text: str
+    name: str = GUIDE.name
 
     @classmethod
-    def read(cls) -> Guide:
-        return cls(GUIDE.read_text(encoding="utf-8"))
+    def read(cls, page: Path = GUIDE) -> Guide:
+        return cls(page.read_text(encoding="utf-8"), page.name)
 
     @property
     def blocks(self) -> dict[str, str]:
@@ -70,6 +71,8 @@ class Walk:
     guide: Guide
     folder: Path
     environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
+    said: str = ""
+    """By the last step."""
 
     def names(self, **own: str) -> None:
         """Step 1, with our values; each must be one that the page asks for."""
@@ -86,6 +89,11 @@ class Walk:
             block = block.replace(old, new)
         self._type(block, name)
 
+    def shell(self, text: str) -> str:
+        """What somebody types besides; what it says. Raises StepFailed."""
+        self._type(text, "of our own")
+        return self.said
+
     def _type(self, block: str, name: str) -> None:
         kept = self.folder / "environment"
         script = f"set -eu\n{block}\nset +u\nenv -0 > {kept}"
@@ -99,6 +107,7 @@ class Walk:
             check=False,
         )
         if done.returncode:
-            raise StepFailed(f"step {name} of docs/install.md:\n{done.stdout}{done.stderr}")
+            raise StepFailed(f"step {name} of docs/{self.guide.name}:\n{done.stdout}{done.stderr}")
+        self.said = done.stdout
         lines = kept.read_text().split("\0")
         self.environment = dict(line.split("=", 1) for line in lines if "=" in line)

@@ -13,7 +13,7 @@ from nats.aio.client import Client
 from nats.js.api import DiscardPolicy
 
 from catalyst.events.__main__ import main
-from catalyst.events.applying import WouldLose, apply
+from catalyst.events.applying import WouldLose, apply, consumer_differences, stream_differences
 from catalyst.events.bus import Bus
 from catalyst.events.examples import changed, pull_request
 from catalyst.events.keys import read_public_keys, write_keys
@@ -32,6 +32,7 @@ from catalyst.events.topology import (
     STATE,
     Budget,
     consumers,
+    streams,
 )
 
 MIB = 1024 * 1024
@@ -187,3 +188,17 @@ async def test_the_tool_checks(bare_server: Any, operator: Client) -> None:
     code, said = await run("check")
     assert code == 1, said
     assert "update stream SCM (max_bytes" in said
+
+
+def test_how_a_stream_differs_is_told_from_the_servers_own_words() -> None:
+    """Bytes and copies are the installation's choice."""
+    (wanted,) = (stream for stream in streams() if stream.name == "EVENTS")
+    told = {**wanted.as_dict(), "max_bytes": 4096, "num_replicas": 3}
+    assert stream_differences(told, wanted) == ()
+    assert stream_differences({**told, "discard": "old"}, wanted) == ("discard: old → new",)
+
+
+def test_how_a_consumer_differs_is_told_from_the_servers_own_words() -> None:
+    wanted = consumers()[0].config()
+    assert consumer_differences(wanted.as_dict(), wanted) == ()
+    assert consumer_differences({**wanted.as_dict(), "max_deliver": 1}, wanted) == ("max_deliver: 1 → 20",)

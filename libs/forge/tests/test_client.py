@@ -142,6 +142,22 @@ async def test_deployments_and_checks_are_found_again(client: GitHubClient, gith
     assert stored.checks[check.id].conclusion == "failure"
 
 
+async def test_what_the_app_may_and_is_told_of(
+    client: GitHubClient, github: GitHubDouble, app_settings: ForgeSettings, tmp_path: Path
+) -> None:
+    github.app.permissions, github.app.events = {"metadata": "read", "checks": "write"}, ["push"]
+    github.install("globex", permissions={"metadata": "read"})
+    about = await client.about_app()
+    assert about is not None
+    assert (about.slug, about.permissions, about.events) == ("catalyst", github.app.permissions, ("push",))
+    assert about.installations["globex"] == {"metadata": "read"}
+    token = tmp_path / "token"
+    token.write_text("a bare one")
+    bare = ForgeSettings(github_url=app_settings.github_url, github_token_file=token)
+    async with GitHubClient.of(bare, clock=utc_now) as other:
+        assert await other.about_app() is None
+
+
 async def test_each_token_is_for_one_repository_and_few_permissions(client: GitHubClient, github: GitHubDouble) -> None:
     opened(github)
     await client.create_comment(SHOP, 1, "hello")

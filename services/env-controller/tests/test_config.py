@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from catalyst.env_controller.config import Settings
+from catalyst.env_controller.config import Settings, platform_told
 from catalyst.env_controller.core.platform import Platform
 from catalyst.service.settings import BadSettings, load
 
@@ -26,6 +26,14 @@ def test_what_is_required_is_enough(environ: pytest.MonkeyPatch) -> None:
     assert (found.nats_url, found.nats_seed_file) == ("nats://nats:4222", Path("/run/seed"))
     assert found.platform == Platform()
     assert found.kubeconfig is None
+
+
+def test_what_another_process_is_told_is_read_from_that_alone(environ: pytest.MonkeyPatch) -> None:
+    environ.setenv("CATALYST_ZONE", "mine.example.org")
+    told = {"CATALYST_PUBLIC_PORT": "8443", "CATALYST_PROTECTED_NETWORKS": "10.0.0.0/8,10.1.0.0/16", "PATH": "/bin"}
+    assert platform_told(told) == Platform(public_port=8443, protected_networks=("10.0.0.0/8", "10.1.0.0/16"))
+    with pytest.raises(ValueError, match="CATALYST_ZONE"):
+        platform_told({"CATALYST_ZONE": "preview..org"})
 
 
 @pytest.mark.parametrize("name", GIVEN)

@@ -5,13 +5,14 @@ Everything an operation needs is imported when it runs, so that help and complet
 
 import enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from catalyst.cli.cluster import ClusterCommand
     from catalyst.cli.context import Options
     from catalyst.cli.core.selection import Selection
     from catalyst.cli.running import Command
@@ -36,8 +37,8 @@ def _contexts() -> list[str]:
 
 app = typer.Typer(
     help="What happened to an environment, why it is red, what is unwell: for people on call.",
-    epilog="Exit codes: 0 done; 1 something is unwell; 2 wrong usage; 3 it does not exist; 4 the bus is away; "
-    "5 refused; 70 a bug; 130 interrupted.",
+    epilog="Exit codes: 0 done; 1 something is unwell; 2 wrong usage; 3 it does not exist; "
+    "4 the bus or the cluster is away; 5 refused; 70 a bug; 130 interrupted.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -72,6 +73,13 @@ SinceOption = Annotated[
     str | None, typer.Option("--since", help="From this time on: 2026-11-23T20:00:00Z, 20:15, or 10m, 2h, 3d (ago).")
 ]
 UntilOption = Annotated[str | None, typer.Option("--until", help="Up to this time.")]
+KubeconfigOption = Annotated[
+    Path | None, typer.Option("--kubeconfig", help="The cluster; also KUBECONFIG, then ~/.kube/config.")
+]
+KubeContextOption = Annotated[
+    str | None, typer.Option("--kube-context", help="A context of the kubeconfig, if not its current one.")
+]
+SystemOption = Annotated[str, typer.Option("--system-namespace", help="Where Catalyst itself runs.")]
 FollowOption = Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")]
 
 
@@ -112,6 +120,21 @@ def _run(context: typer.Context, command: "Command", output: Output) -> None:
     from catalyst.cli.running import run
 
     raise typer.Exit(run(command, _options(context), output.value))
+
+
+def _run_in_cluster(
+    context: typer.Context,
+    command: "ClusterCommand",
+    kubeconfig: Path | None,
+    kube_context: str | None,
+    output: Output,
+    *,
+    with_bus: bool,
+) -> None:
+    from catalyst.cli.cluster import KubeOptions, run
+
+    options = KubeOptions(kubeconfig, kube_context)
+    raise typer.Exit(run(command, _options(context), options, output.value, with_bus=with_bus))
 
 
 def _options(context: typer.Context) -> "Options":
@@ -186,6 +209,52 @@ def why(context: typer.Context, environment: EnvironmentArgument, output: Output
     from catalyst.cli import commands
 
     _run(context, commands.why(environment), output)
+
+
+@app.command()
+def explain(
+    context: typer.Context,
+    project: Annotated[str, typer.Argument(metavar="PROJECT", help="team/project, such as acme/shop.")],
+    number: Annotated[
+        int | None, typer.Argument(metavar="NUMBER", min=1, help="The pull request; without it, one to be.")
+    ] = None,
+    event: Annotated[
+        Path | None, typer.Option("--event", help="A file with the body of a pull_request webhook, instead of the bus.")
+    ] = None,
+    head: Annotated[str | None, typer.Option("--head", help="As if this were its branch.")] = None,
+    base: Annotated[str | None, typer.Option("--base", help="As if this were the branch it aims at.")] = None,
+    fork: Annotated[bool | None, typer.Option("--fork/--no-fork", help="As if it came from a fork.")] = None,
+    draft: Annotated[bool | None, typer.Option("--draft/--no-draft", help="As if it were a draft.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option("--label", help="As if it had this label, and those given beside it, alone.")
+    ] = None,
+    author: Annotated[str | None, typer.Option("--author", help="As if this were its author.")] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--setting", help="NAME=VALUE of env-controller, where its Deployment cannot be looked at."),
+    ] = None,
+    system_namespace: SystemOption = "catalyst-system",
+    kubeconfig: KubeconfigOption = None,
+    kube_context: KubeContextOption = None,
+    output: OutputOption = Output.table,
+) -> None:
+    """Why a pull request would, or would not, get an environment. Nothing is written anywhere."""
+    from catalyst.cli import cluster
+    from catalyst.cli.operations.explain import Asked
+    from catalyst.cli.running import Usage
+
+    changes: dict[str, Any] = {"head": head, "base": base, "fork": fork, "draft": draft, "author": author}
+    given = {name: value for name, value in changes.items() if value is not None}
+    if label:
+        given["labels"] = tuple(label)
+    try:
+        team, name = cluster.project_named(project)
+        settings = cluster.settings_given(setting or [])
+    except Usage as error:
+        typer.echo(f"catalyst: {error}", err=True)
+        raise typer.Exit(2) from error
+    asked = Asked(team, name, number, event, given, settings, system_namespace)
+    _run_in_cluster(context, cluster.explain(asked), kubeconfig, kube_context, output, with_bus=asked.needs_the_bus)
 
 
 # Events
@@ -263,6 +332,72 @@ def status(context: typer.Context, output: OutputOption = Output.table) -> None:
     from catalyst.cli import commands
 
     _run(context, commands.status(), output)
+
+
+@app.command()
+def doctor(
+    context: typer.Context,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Try what only pods can tell, in a namespace of its own that is removed.")
+    ] = False,
+    probe_deadline: Annotated[
+        float, typer.Option("--probe-deadline", min=1, help="Seconds after which a probe is given up.")
+    ] = 120,
+    probe_image: Annotated[
+        str | None, typer.Option("--probe-image", help="An image with python3; else env-controller's own.")
+    ] = None,
+    zone: Annotated[str | None, typer.Option("--zone", help="The DNS zone of the hosts, if not the cluster's.")] = None,
+    edge: Annotated[
+        str | None, typer.Option("--edge", help="HOST:PORT at which the edge is asked, if not by its names.")
+    ] = None,
+    edge_ca: Annotated[
+        Path | None, typer.Option("--edge-ca", help="The authority of the edge's certificate, if it is your own.")
+    ] = None,
+    monitoring: Annotated[
+        str | None, typer.Option("--monitoring", help="The monitoring page of NATS: http://127.0.0.1:8222.")
+    ] = None,
+    github_key: Annotated[
+        Path | None,
+        typer.Option("--github-key", envvar="CATALYST_GITHUB_PRIVATE_KEY_FILE", help="The App's private key."),
+    ] = None,
+    github_app_id: Annotated[
+        int | None, typer.Option("--github-app-id", envvar="CATALYST_GITHUB_APP_ID", help="If not the cluster's.")
+    ] = None,
+    github_url: Annotated[
+        str | None, typer.Option("--github-url", envvar="CATALYST_GITHUB_URL", help="If not the cluster's.")
+    ] = None,
+    system_namespace: SystemOption = "catalyst-system",
+    kubeconfig: KubeconfigOption = None,
+    kube_context: KubeContextOption = None,
+    output: OutputOption = Output.table,
+) -> None:
+    """Is the installation as it should be: each check with its remedy. Without --probe nothing is written."""
+    from catalyst.cli import examining
+    from catalyst.cli.__main__ import VERSION
+    from catalyst.cli.cluster import KubeOptions
+    from catalyst.cli.operations.doctor import Wanted
+    from catalyst.cli.running import Usage
+
+    try:
+        at = examining.address(edge) if edge else None
+    except Usage as error:
+        typer.echo(f"catalyst: {error}", err=True)
+        raise typer.Exit(2) from error
+    given = {"github_private_key_file": github_key, "github_app_id": github_app_id, "github_url": github_url}
+    wanted = Wanted(
+        version=VERSION,
+        system_namespace=system_namespace,
+        zone=zone,
+        edge=at,
+        edge_ca=edge_ca,
+        monitoring=monitoring,
+        forge={name: value for name, value in given.items() if value is not None},
+        probe=probe,
+        probe_deadline=probe_deadline,
+        probe_image=probe_image,
+    )
+    options = KubeOptions(kubeconfig, kube_context)
+    raise typer.Exit(examining.examine(wanted, _options(context), options, output.value))
 
 
 # What nobody could handle

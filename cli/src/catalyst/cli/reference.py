@@ -29,7 +29,8 @@ def _commands(group: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def _section(name: str, command: Any) -> str:
-    arguments = " ".join(_metavar(each) for each in command.params if each.param_type_name == "argument")
+    found = [each for each in command.params if each.param_type_name == "argument"]
+    arguments = " ".join(_metavar(each) if each.required else f"[{_metavar(each)}]" for each in found)
     usage = " ".join(part for part in (name, "[OPTIONS]", arguments) if part)
     return f"## {name}\n\n```\n{usage}\n```\n\n{' '.join((command.help or '').split())}\n\n{_table(command)}"
 

@@ -3,11 +3,12 @@
 | Code | Means |
 |---|---|
 | 0 | done |
-| 1 | done, and something is unwell: `status` found a problem, `why` a trouble, `audit verify` a fault |
+| 1 | done, and something is unwell: `status` or `doctor` found a problem, `why` a trouble, `audit verify` a fault; \
+`explain`: no environment, or not yet |
 | 2 | the command line or the context is wrong |
 | 3 | it does not exist: an environment, a time before history, a message |
-| 4 | the bus cannot be reached or does not answer |
-| 5 | refused: the credential has no right to it, or it would do harm |
+| 4 | the bus or the cluster cannot be reached or does not answer |
+| 5 | refused: the credential has no right to it, or it would do harm; `explain`: what decides may not be read |
 | 70 | a bug in catalyst |
 | 130 | interrupted |
 """
@@ -53,15 +54,15 @@ def run(command: Command, options: Options, output: str) -> int:
     logging.getLogger().addHandler(logging.NullHandler())  # the bus's own log is for services
     printer = Printer(output)
     try:
-        return asyncio.run(_on_the_bus(command, context(options, os.environ), printer))
+        return asyncio.run(on_the_bus(command, context(options, os.environ), printer))
     except (BadContext, Usage, InvalidName) as exc:
-        return _failed(USAGE, str(exc))
+        return failed(USAGE, str(exc))
     except NotThere as exc:
-        return _failed(NOT_THERE, str(exc))
+        return failed(NOT_THERE, str(exc))
     except (Refused, Reject) as exc:
-        return _failed(REFUSED, str(exc))
+        return failed(REFUSED, str(exc))
     except BusError as exc:
-        return _failed(AWAY, exc.reason)
+        return failed(AWAY, exc.reason)
     except KeyboardInterrupt:
         return INTERRUPTED
 
@@ -71,7 +72,7 @@ def run_offline(command: Callable[[Printer], int], output: str) -> int:
     try:
         return command(Printer(output))
     except Usage as exc:
-        return _failed(USAGE, str(exc))
+        return failed(USAGE, str(exc))
     except KeyboardInterrupt:
         return INTERRUPTED
 
@@ -102,7 +103,7 @@ def place(text: str, *, default: str | None = None) -> tuple[str, int]:
     return stream.upper(), int(number)
 
 
-async def _on_the_bus(command: Command, chosen: Context, printer: Printer) -> int:
+async def on_the_bus(command: Command, chosen: Context, printer: Printer) -> int:
     """Runs the command until it ends, or until the server refuses something: that it says beside the request, which
     itself would only run into its timeout.
     """
@@ -135,6 +136,7 @@ def _who(chosen: Context) -> str:
     return f"{who}{f', context {chosen.name}' if chosen.name else ''}"
 
 
-def _failed(code: int, sentence: str) -> int:
+def failed(code: int, sentence: str) -> int:
+    """Says it on standard error; the code."""
     sys.stderr.write(f"catalyst: {sentence}\n")
     return code

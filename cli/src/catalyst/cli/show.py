@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 from rich.table import Table
@@ -29,8 +29,20 @@ from catalyst.events.dead import Dead
 from catalyst.model.environment import Phase
 from catalyst.model.snapshot import Snapshot
 
+if TYPE_CHECKING:
+    from catalyst.cli.core.doctor import Report
+    from catalyst.cli.core.explain import Explanation
+
 PIPED: Final = 100_000
 """Columns when nobody's terminal limits them: nothing is cut."""
+_ANSWER: Final = {"yes": "green", "waits": "yellow", "no": "red", "unknown": "magenta"}
+_STATUS: Final = {"ok": "green", "warning": "yellow", "failed": "red", "unknown": "magenta"}
+_VERDICT: Final = {
+    "yes": "would get an environment",
+    "waits": "would get an environment that has to wait",
+    "no": "would not get an environment",
+    "unknown": "cannot be told",
+}
 _PHASE: Final = {"Ready": "green", "Failed": "red", "Degraded": "red", "Gone": "dim", "Terminating": "dim"}
 
 
@@ -168,6 +180,57 @@ class Printer:
                 for stage in one.slowest
             ]
             self._table(("SLOWEST STAGES", "TOOK"), rows)
+
+    def explanation(self, one: "Explanation") -> None:
+        """Each condition with its remedy, then what would be made."""
+        if self._printed(document(one)):
+            return
+        verdict = Text(_VERDICT[one.answer], _ANSWER[one.answer])
+        self._console.print(Text.assemble((one.environment, "bold"), "  ", verdict))
+        for check in one.checks:
+            answer = Text(f"{check.answer:<9}", _ANSWER[check.answer])
+            self._console.print(Text.assemble("  ", answer, f"{check.name:<12}", _clean(check.found)))
+            if check.remedy and check.answer != "yes":
+                self._console.print(Text(_clean(f"{'':<23}→ {check.remedy}"), "bold"))
+        plan = one.plan
+        if plan is None:
+            return
+        self._console.print()
+        self._fields(
+            [
+                ("namespace", plan.namespace),
+                ("url", plan.url or ""),
+                ("expires", _time(plan.expires_at) if plan.expires_at else ""),
+                ("secrets", ", ".join(plan.secrets)),
+                *(("note", note) for note in plan.notes),
+            ]
+        )
+        self._table(
+            ("MADE", "FROM", "URL"),
+            [
+                *(
+                    (
+                        _plain(each.name),
+                        _plain(each.image or " ".join(f"{key}={value}" for key, value in each.build.items()) or "–"),
+                        _plain(each.url or ""),
+                    )
+                    for each in plan.components
+                ),
+                *((_plain(each.name), _plain(each.image), _plain("")) for each in plan.services),
+            ],
+        )
+
+    def report(self, one: "Report") -> None:
+        """Each check with its remedy, and how many are of which status."""
+        if self._printed({**document(one), "failed": one.failed}):
+            return
+        for each in one.findings:
+            status = Text(f"{each.status:<9}", _STATUS[each.status])
+            self._console.print(Text.assemble(status, f"{each.check:<17}", _clean(each.found)))
+            if each.remedy and each.status != "ok":
+                self._console.print(Text(_clean(f"{'':<26}→ {each.remedy}"), "bold"))
+        counted = [f"{number} {name}" for name in _STATUS if (number := sum(f.status == name for f in one.findings))]
+        self._console.print(", ".join(counted))
 
     def moments(self, found: Iterable[Moment], *, stream: bool = False) -> None:
         """Events, one a line."""

@@ -124,13 +124,14 @@ def _stream(name: str, info: Mapping[str, Any] | None) -> StreamHealth:
         what = "drops its oldest" if info["config"].get("discard") == "old" else "refuses what is new"
         runbook = "CatalystBusFull" if fill >= FULL else "CatalystStreamFilling"
         problem = f"{fill:.0%} of its bytes are taken; full, it {what}; give it more (runbook {runbook})"
-    elif lost := _lost(info):
-        problem = lost
+    elif away := lost(info):
+        problem = away
     last = state.get("last_ts") if state["messages"] else None
     return StreamHealth(name, state["messages"], state["bytes"], round(fill, 4), last, problem)
 
 
-def _lost(info: Mapping[str, Any]) -> str:
+def lost(info: Mapping[str, Any]) -> str:
+    """Which copies of a stream are behind or away; empty: none."""
     cluster = info.get("cluster") or {}
     if cluster and not cluster.get("leader"):
         return "it has no leader"

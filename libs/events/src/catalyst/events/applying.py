@@ -5,7 +5,7 @@ hand, knowing. A second run changes nothing.
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final, Literal
 
@@ -107,6 +107,21 @@ def differences(current: StreamConfig | ConsumerConfig, wanted: StreamConfig | C
         if getattr(wanted, field.name) is not None
         and _comparable(getattr(current, field.name)) != _comparable(getattr(wanted, field.name))
     )
+
+
+def stream_differences(config: Mapping[str, Any], wanted: StreamConfig) -> tuple[str, ...]:
+    """How a stream, as the server describes it, differs: `max_age: 1 → 2`. Its bytes and copies are the installation's
+    own choice. Pure.
+    """
+    current = StreamConfig.from_response(dict(config))
+    chosen = wanted.evolve(max_bytes=current.max_bytes, num_replicas=current.num_replicas)
+    return _told(current, chosen, differences(current, chosen))
+
+
+def consumer_differences(config: Mapping[str, Any], wanted: ConsumerConfig) -> tuple[str, ...]:
+    """The same for a consumer. Pure."""
+    current = ConsumerConfig.from_response(dict(config))
+    return _told(current, wanted, differences(current, wanted))
 
 
 def refuse_loss(info: StreamInfo, wanted: StreamConfig) -> None:

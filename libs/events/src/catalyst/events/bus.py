@@ -265,6 +265,12 @@ class Bus:
         """
         return await reading.lasts(self._client, stream, filters, at=at)
 
+    @property
+    def server(self) -> tuple[str, int]:
+        """The version of the server that we are connected to, and the largest message it takes, in bytes."""
+        version = self._client.connected_server_version
+        return f"{version.major}.{version.minor}.{version.patch}", self._client.max_payload
+
     async def stream_info(self, stream: str) -> dict[str, Any] | None:
         """What the server says about a stream; None when there is none. Raises `Unread`."""
         return await reading.stream_info(self._client, stream)

@@ -6,6 +6,7 @@ Source: https://docs.github.com/en/rest
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Self, TypeVar, cast, get_args
 
@@ -31,7 +32,9 @@ from catalyst.forge.github_answers import (
     InstallationRepositories,
     IssueComment,
     User,
+    WholeApp,
     WholeDelivery,
+    WholeInstallation,
     understood,
 )
 from catalyst.forge.protocol import (
@@ -60,6 +63,30 @@ READ_CONTENTS: Final = {"contents": "read"}
 WRITE_COMMENTS: Final = {"pull_requests": "write"}
 WRITE_DEPLOYMENTS: Final = {"deployments": "write"}
 WRITE_CHECKS: Final = {"checks": "write"}
+READ_ISSUES: Final = {"issues": "read"}
+"""Nothing is asked with it: GitHub tells an App of comments only if it has it."""
+NEEDED_EVENTS: Final = frozenset(github.TRANSLATORS) - {"ping"}
+"""What the App has to subscribe to; a ping comes unasked."""
+
+
+def needed_permissions() -> dict[str, str]:
+    """What the App needs for all that Catalyst asks: of each permission the most."""
+    asked = (READ_PULL_REQUESTS, READ_CONTENTS, WRITE_COMMENTS, WRITE_DEPLOYMENTS, WRITE_CHECKS, READ_ISSUES)
+    most: dict[str, str] = {}
+    for name, level in (pair for each in asked for pair in each.items()):
+        most[name] = max(level, most.get(name, ""))  # "read" < "write"
+    return most
+
+
+@dataclass(frozen=True, slots=True)
+class AboutApp:
+    """What an App may do and is told of. `installations`: by account, what each of them has accepted."""
+
+    slug: str
+    permissions: Mapping[str, str]
+    events: tuple[str, ...]
+    installations: Mapping[str, Mapping[str, str]]
+
 
 _REPOSITORY: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}/[A-Za-z0-9_.-]{1,100}")
 _OBJECT: Final = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
@@ -171,6 +198,18 @@ class GitHubClient:
         told = understood(WholeDelivery, await self._api.get(path, await self._signin.app()), f"GET {path}").request
         headers = {name.lower(): value for name, value in (told.headers or {}).items()}
         return headers, orjson.dumps(told.payload or {})
+
+    async def about_app(self) -> AboutApp | None:
+        """Of the App that we are; None when we are a bare token. Raises `ForgeError`."""
+        if not isinstance(self._signin, App):
+            return None
+        credential, path = await self._signin.app(), "/app/installations"
+        told = understood(WholeApp, await self._api.get("/app", credential), "GET /app")
+        accepted: dict[str, Mapping[str, str]] = {}
+        async for page in self._api.pages(path, credential):
+            found = understood(list[WholeInstallation], page, f"GET {path}")
+            accepted |= {each.at: each.permissions for each in found}
+        return AboutApp(told.slug, told.permissions, told.events, accepted)
 
     # Writing
 

@@ -34,6 +34,32 @@ class App(Answer):
     slug: str
 
 
+class WholeApp(App):
+    """The same with what it may and is told of."""
+
+    permissions: dict[str, str]
+    events: tuple[str, ...]
+
+
+class Account(Answer):
+    """A person's or organization's has a login, an enterprise's a slug."""
+
+    login: str | None = None
+    slug: str | None = None
+
+
+class WholeInstallation(Installation):
+    """The same with what the account has accepted."""
+
+    account: Account | None = None
+    permissions: dict[str, str]
+
+    @property
+    def at(self) -> str:
+        account = self.account or Account()
+        return account.login or account.slug or f"installation {self.id}"
+
+
 class RepositoryName(Answer):
     """A repository in a list."""
 

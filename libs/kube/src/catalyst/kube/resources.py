@@ -71,6 +71,7 @@ ROLE = Resource("rbac.authorization.k8s.io/v1", "Role", "roles", True)
 ROLE_BINDING = Resource("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings", True)
 CLUSTER_ROLE = Resource("rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles", False)
 CLUSTER_ROLE_BINDING = Resource("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "clusterrolebindings", False)
+STORAGE_CLASS = Resource("storage.k8s.io/v1", "StorageClass", "storageclasses", False)
 LEASE = Resource("coordination.k8s.io/v1", "Lease", "leases", True)
 CUSTOM_RESOURCE_DEFINITION = Resource(
     "apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", False

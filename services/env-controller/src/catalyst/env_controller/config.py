@@ -1,11 +1,12 @@
 """env-controller's settings: one frozen value, read once."""
 
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import NoDecode
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from catalyst.env_controller.core.platform import Platform
 from catalyst.model.fields import Cidr
@@ -119,3 +120,26 @@ class Settings(ServiceSettings):
             edge_namespace=self.edge_namespace,
             git_url=self.git_url.rstrip("/"),
         )
+
+
+def platform_told(variables: Mapping[str, str]) -> Platform:
+    """The platform as a process that is given these variables (`CATALYST_…`) would have it, whatever this one is given.
+
+    Raises pydantic's ValidationError for variables with which it would not boot.
+    """
+    prefix = Settings.model_config.get("env_prefix", "")
+    given = {name.removeprefix(prefix).lower(): text for name, text in variables.items() if name.startswith(prefix)}
+    return _Told.model_validate({"nats_url": "", "nats_seed_file": "", **given}).platform
+
+
+class _Told(Settings):
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)

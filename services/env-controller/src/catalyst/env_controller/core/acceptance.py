@@ -4,7 +4,9 @@ An unsafe wish is a `Problem`: `Accepted=False`, nothing is made. A wish that no
 `Supported=False`, and everything else is made all the same. Nothing is ignored in silence.
 """
 
-from dataclasses import dataclass
+import re
+import shlex
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
@@ -36,11 +38,12 @@ FIXED_QUOTA = ("services.nodeports", "services.loadbalancers", "count/ingresses.
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Why a resource is not accepted: a CamelCase reason, and a sentence that names the field, what was expected and
-    the remedy.
+    the remedy. `remedy`: that of the platform's people as a command, where it is one.
     """
 
     reason: str
     message: str
+    remedy: str = field(default="", compare=False)
 
 
 def project_problem(project: Project, grants: tuple[str, ...] | None, platform: Platform) -> Problem | None:
@@ -51,6 +54,12 @@ def project_problem(project: Project, grants: tuple[str, ...] | None, platform: 
         or _unsafe_quota(project)
         or _unsafe_egress(project, platform)
     )
+
+
+def refusal(project: Project, grants: tuple[str, ...] | None, platform: Platform) -> str | None:
+    """Why this Project may not be used, or None."""
+    problem = project_problem(project, grants, platform)
+    return f"the Project is not accepted: {problem.message}" if problem else None
 
 
 def environment_problem(
@@ -72,6 +81,11 @@ def environment_problem(
             f"spec.projectRef: there is no Project {wanted.name} in namespace {wanted.team}: create it",
         )
     return project_problem(project, grants, platform)
+
+
+def granted(annotation: str | None) -> tuple[str, ...] | None:
+    """The patterns in the annotation of a team's namespace; None when it says nothing."""
+    return tuple(re.split(r"[\s,]+", annotation.strip())) if annotation and annotation.strip() else None
 
 
 def is_granted(forge: str, repository: str, grants: tuple[str, ...] | None) -> bool:
@@ -102,12 +116,14 @@ def _not_granted(project: Project, grants: tuple[str, ...] | None) -> Problem | 
     source = project.spec.source
     if is_granted(source.forge, source.repository, grants):
         return None
-    granted = ", ".join(grants) if grants else "none"
+    has = ", ".join(grants) if grants else "none"
+    wanted = " ".join((*(grants or ()), f"{source.forge}/{source.repository}"))
     return Problem(
         "RepositoryNotGranted",
         f"spec.source.repository: {source.forge}/{source.repository} is not granted to team {project.team} "
-        f"(granted: {granted}); the platform's people grant it in the annotation {labels.REPOSITORIES} of "
+        f"(granted: {has}); the platform's people grant it in the annotation {labels.REPOSITORIES} of "
         f"namespace {project.team}",
+        f"kubectl annotate namespace {project.team} --overwrite {labels.REPOSITORIES}={shlex.quote(wanted)}",
     )
 
 

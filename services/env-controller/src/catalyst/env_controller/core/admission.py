@@ -9,7 +9,7 @@ so a person waits for one place, not behind a hundred requests of a bot. Who has
 
 from collections import Counter
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from catalyst.model import labels
@@ -49,12 +49,13 @@ class Place:
 @dataclass(frozen=True, slots=True)
 class Wait:
     """Why it does not begin: a reason, a sentence that says what lifts it, and in how many seconds to look again even
-    if nothing happens (None: something will).
+    if nothing happens (None: something will). `remedy`: what lifts it as a command.
     """
 
     reason: str
     message: str
     look_again: float | None = None
+    remedy: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +93,15 @@ def pause(project: Project, pauses: Pauses, system_namespace: str) -> Wait | Non
                 "Paused",
                 f"{what} (annotation {labels.PAUSED} of namespace {namespace}){said}. "
                 "It goes on by itself when the platform's people remove the annotation.",
+                remedy=f"kubectl annotate namespace {namespace} {labels.PAUSED}-",
             )
     if project.spec.paused:
         return Wait(
             "Paused",
             f"Project {project.team}/{project.metadata.name} is paused (spec.paused). It goes on by itself when "
             "somebody who may change the Project sets that to false.",
+            remedy=f"kubectl patch project {project.metadata.name} --namespace {project.team} --type merge "
+            """--patch '{"spec": {"paused": false}}'""",
         )
     return None
 
@@ -115,6 +119,7 @@ def _in_line(team: str, place: Place | None) -> Wait | None:
             "MaximumInvalid",
             f"Annotation {labels.MAXIMUM} of namespace {team}: expected a whole number such as 10, found "
             f"{place.given[:_LONGEST]!r}. Nothing new begins until the platform's people correct or remove it.",
+            remedy=f"kubectl annotate namespace {team} --overwrite {labels.MAXIMUM}=10",
         )
     return Wait(
         "MaximumReached",
@@ -122,6 +127,7 @@ def _in_line(team: str, place: Place | None) -> Wait | None:
         f"when others are gone; the platform's people raise the maximum (annotation {labels.MAXIMUM} of namespace "
         f"{team}).",
         look_again(place.position),
+        f"kubectl annotate namespace {team} --overwrite {labels.MAXIMUM}={place.maximum + place.position}",
     )
 
 

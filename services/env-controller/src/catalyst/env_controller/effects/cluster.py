@@ -7,7 +7,6 @@ the leader's fence. What a write answers goes straight into the mirror, so the n
 import asyncio
 import base64
 import hashlib
-import re
 import secrets
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -17,8 +16,7 @@ from typing import Any
 
 import structlog
 
-from catalyst.env_controller.core import admission, shares, workload
-from catalyst.env_controller.core.acceptance import project_problem
+from catalyst.env_controller.core import acceptance, admission, shares, workload
 from catalyst.env_controller.core.admission import Candidate, Pauses, Place
 from catalyst.env_controller.core.deploying import logs_for, look_for
 from catalyst.env_controller.core.platform import Platform
@@ -334,12 +332,10 @@ class Cluster:
 
     def refusal(self, project: Project) -> str | None:
         """Why this Project may not be used, or None."""
-        problem = project_problem(project, self._grants(project.team), self._platform)
-        return f"the Project is not accepted: {problem.message}" if problem else None
+        return acceptance.refusal(project, self._grants(project.team), self._platform)
 
     def _grants(self, team: str) -> tuple[str, ...] | None:
-        text = self._annotation(team, labels.REPOSITORIES)
-        return tuple(re.split(r"[\s,]+", text.strip())) if text and text.strip() else None
+        return acceptance.granted(self._annotation(team, labels.REPOSITORIES))
 
     def _annotation(self, namespace: str, name: str) -> str | None:
         head = self.namespaces.store.get("", namespace) or {}
