@@ -168,7 +168,7 @@ async def test_who_is_unknown_gets_the_nearest_names(desk: Desk) -> None:
     for asked_ in (environments.show, environments.timeline):
         with pytest.raises(NotThere, match="did you mean acme/shop/pr-4"):
             await asked_(bus, Identity("acme", "shop", "pr-24"))
-    with pytest.raises(NotThere, match=r"3 are known; `catalyst env list` names them\Z"):
+    with pytest.raises(NotThere, match=r"3 are known; `catalyst env list` names them\. Whether its Project is "):
         await environments.show(bus, Identity("zzz", "yyy", "xxx"))
     author = Author(now=utc_now())
     author.buries(author.opens(), reason="the cluster is away")

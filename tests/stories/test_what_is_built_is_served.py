@@ -7,13 +7,13 @@ that the Deployment controller made and the API server admitted), and dns-proxy 
 from __future__ import annotations
 
 import base64
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from played import Story
 from stage import Stage
 
-from catalyst.events.catalogue import BuildCleaned, BuildFinished, EnvironmentName, RouteChanged
+from catalyst.events.catalogue import BuildCleaned
 
 REGISTRY = "registry.test:5000"
 
@@ -108,7 +108,7 @@ async def test_a_bare_dockerfile_comes_up_is_replaced_and_goes(stage: Stage) -> 
     await stage.deliver(stage.pull_request(1, action="closed", state="closed", sha="a" * 40))
     await stage.until(lambda: stage.phase("pr-1") == "Terminating", "it is terminating")
     await story.routed(host, live=False)
-    await stage.answer("builder", BuildCleaned(environment=story.name()), "pr-1")
+    await stage.answer("builder", BuildCleaned(environment=story.identity()), "pr-1")
     await stage.gone("pr-1")
     assert stage.everything() - before == frozenset()
 
@@ -243,115 +243,3 @@ async def test_a_database_is_there_before_those_that_depend_on_it(stage: Stage) 
     stage.project(components=[{"name": "web", "image": "nginx"}])
     await stage.until(lambda: stage.names_of("StatefulSet", "pr-1") == set(), "the database is gone")
     await stage.until(lambda: "db" not in stage.names_of("Service", "pr-1"), "its Service, too")
-
-
-class Story:
-    """One pull request of a stage, and the parts that nobody else plays here."""
-
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
-
-    async def opened(self, **spec: Any) -> None:
-        self.stage.grant()
-        self.stage.project(**spec)
-        await self.stage.accepted()
-        await self.stage.deliver(self.stage.pull_request(1, sha="a" * 40))
-        await self.stage.until(lambda: self.condition("BaselineReady").get("status") == "True", "its baseline is there")
-
-    def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = (self.stage.environment("pr-1") or {}).get("status", {})
-        return found
-
-    def condition(self, kind: str) -> dict[str, Any]:
-        return self.stage.condition(self.stage.environment("pr-1"), kind)
-
-    def name(self) -> EnvironmentName:
-        uid = self.stage.uid("pr-1") or ""
-        return EnvironmentName(team=self.stage.team, project="shop", environment="pr-1", uid=uid)
-
-    # builder
-
-    async def asked(self, commit: str = "a" * 40, attempt: int | None = None) -> dict[str, Any]:
-        """The request for that commit, which the snapshot before it names."""
-        found: list[dict[str, Any]] = []
-
-        async def is_asked() -> bool:
-            subject = f"env.{self.stage.team}.shop.pr-1.build.requested"
-            events = [event["data"] for event in await self.stage._operator.events("EVENTS", subject)]
-            wanted = [
-                data for data in events if data["commit"] == commit and data["attempt"] == (attempt or data["attempt"])
-            ]
-            found[:] = wanted[-1:]
-            return bool(found)
-
-        await self.stage.until_async(is_asked, "a build is asked for")
-        said = [snapshot["builds"] for snapshot in await self.stage.said("pr-1")]
-        assert {"web": {"key": found[0]["key"], "attempt": found[0]["attempt"]}} in said
-        return found[0]
-
-    async def built(self, commit: str = "a" * 40, *, digest: str = "a", **fields: Any) -> None:
-        asked = await self.asked(commit)
-        await self.finished(commit, asked["attempt"], digest=digest, **fields)
-
-    async def finished(
-        self, commit: str, attempt: int, *, outcome: Any = "succeeded", digest: str | None = None, **fields: Any
-    ) -> None:
-        asked = await self.asked(commit, attempt)
-        answer = BuildFinished(
-            environment=self.name(),
-            component=asked["component"],
-            key=asked["key"],
-            attempt=attempt,
-            outcome=outcome,
-            digest=f"sha256:{digest * 64}" if digest else None,
-            duration_seconds=1.0,
-            **fields,
-        )
-        await self.stage.answer("builder", answer, "pr-1")
-
-    def service_ports(self) -> list[int]:
-        return [port["port"] for port in self.stage.object("Service", "pr-1", "web")["spec"]["ports"]]
-
-    # The kubelet
-
-    def pods(self) -> list[dict[str, Any]]:
-        found = self.stage.get(f"/api/v1/namespaces/{self.stage.team}--shop--pr-1/pods") or {"items": []}
-        return [item for item in found["items"] if "deletionTimestamp" not in item["metadata"]]
-
-    def has_digest(self, pod: dict[str, Any], digest: str) -> bool:
-        image: str = pod["spec"]["containers"][0]["image"]
-        return image.endswith(f"@sha256:{digest * 64}")
-
-    def run(self, pod: dict[str, Any], name: str = "web") -> None:
-        now = _ago(0)
-        ready = {"type": "Ready", "status": "True", "lastTransitionTime": now}
-        container = {"name": name, "state": {"running": {"startedAt": now}}, "ready": True, "started": True}
-        self._tell(pod, [ready], container)
-
-    def breaks(self, pod: dict[str, Any], container: dict[str, Any]) -> None:
-        told = {"ready": False, "restartCount": 0, **container}
-        if told.get("lastState") == "ended":
-            times = {"startedAt": _ago(20), "finishedAt": _ago(10)}
-            told["lastState"] = {"terminated": {"exitCode": 1, "reason": "Error", **times}}
-        if "running" in told["state"]:
-            told["state"] = {"running": {"startedAt": _ago(60)}}
-        self._tell(pod, [{"type": "Ready", "status": "False"}], told)
-
-    def _tell(self, pod: dict[str, Any], conditions: list[dict[str, Any]], container: dict[str, Any]) -> None:
-        metadata = pod["metadata"]
-        image = pod["spec"]["containers"][0]["image"]
-        about = {"name": "web", "image": image, "imageID": image, "restartCount": 0}
-        status = {"phase": "Running", "conditions": conditions, "containerStatuses": [{**about, **container}]}
-        path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}/status"
-        self.stage.patch(path, {"status": status})
-
-    # dns-proxy
-
-    async def routed(self, host: str, *, live: bool, reason: str | None = None) -> None:
-        answer = RouteChanged(environment=self.name(), host=host, live=live, reason=reason)
-        await self.stage.until(lambda: self.status().get("routes"), "the route is handed out")
-        await self.stage.answer("dns-proxy", answer, "pr-1")
-
-
-def _ago(seconds: float) -> str:
-    return f"{datetime.now(UTC) - timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%SZ}"

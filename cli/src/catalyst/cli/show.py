@@ -130,6 +130,8 @@ class Printer:
             )
             if line.took is not None:
                 text.append(f"  [{took(line.took)}]", "magenta")
+            if line.back is not None:
+                text.append(f"  (stored {took(line.back)} before the line above: the streams' clocks differ)", "yellow")
             if line.clock is not None:
                 text.append(f"  (its clock: {line.clock:+.1f} s)", "yellow")
             text.append(f"  {line.ref}{f' ← {line.cause}' if line.cause else ''}", "dim")
@@ -169,6 +171,8 @@ class Printer:
             self._console.print(_clean(f"also: {where}{trouble.reason}. {trouble.sentence}  {trouble.ref}"))
         for sentence in one.waits_for:
             self._console.print(Text(_clean(f"waits: {sentence}"), "yellow"))
+        if one.late is not None:
+            self._console.print(Text(_clean(f"late: {one.late}"), "yellow"))
         if one.trace is not None:
             self._console.print(Text(f"trace: {one.trace}", "dim"))
         if one.slowest:

@@ -1,7 +1,9 @@
 """One environment's history as lines: what, when, how long after the line before, and how long it took. Pure.
 
 Times are the bus's: when it was stored. A service whose own clock says something else by more than a second is named,
-because its times in snapshots and logs are off by as much.
+because its times in snapshots and logs are off by as much. In a cluster each stream is stamped by its leader's clock:
+where these contradict the causal order by more than a second, the line says so, because gaps and durations across the
+two streams are uncertain by at least as much.
 """
 
 from collections.abc import Iterable, Sequence
@@ -33,7 +35,8 @@ SKEW: Final = 1.0
 @dataclass(frozen=True, slots=True)
 class Line:
     """One line. `gap`: seconds since the line before, never negative. `took`: seconds that what ends here lasted.
-    `clock`: seconds by which the service's clock is ahead of the bus's, when that is worth a word.
+    `clock`: seconds by which the service's clock is ahead of the bus's, `back`: seconds by which it was stored before
+    what stands above it, when that is worth a word.
     """
 
     at: datetime
@@ -49,6 +52,7 @@ class Line:
     clock: float | None
     trace: str | None = None
     """The trace it was published in."""
+    back: float | None = None
 
 
 def timeline(moments: Iterable[Moment]) -> list[Line]:
@@ -88,6 +92,7 @@ class Telling:
             bad=one.dead is not None or event is None or is_bad(event.data),
             clock=_clock(one, event),
             trace=tracing.trace_id(event.traceparent) if event else None,
+            back=_back(one, self.previous),
         )
         self.previous = max(one.at, self.previous) if self.previous else one.at
         if event is not None:
@@ -169,6 +174,11 @@ def _clock(one: Moment, event: Event | None) -> float | None:
         return None
     ahead = (event.time - one.at).total_seconds()
     return round(ahead, 1) if abs(ahead) > SKEW else None
+
+
+def _back(one: Moment, previous: datetime | None) -> float | None:
+    seconds = (previous - one.at).total_seconds() if previous else 0.0
+    return round(seconds, 1) if seconds > SKEW else None
 
 
 def _build(data: BuildRequested | BuildFinished) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 ```
 Failed, Degraded, or a component with a reason   the trouble that is still there and began first; the rest beside it
+Waiting                                          what holds it back, and who can let it go
 Terminating                                      which answers to its teardown are missing
 on the way                                       the condition that holds it back, questions without an answer
 Ready                                            the slowest stages
@@ -9,6 +10,16 @@ Ready                                            the slowest stages
 
 A message about it that no consumer could handle is a trouble, too: the environment may be Ready and yet not what the
 last push asked for. The first cause is the first in causal order, so a failure that only followed does not hide it.
+
+No two clocks are compared where one will do, and no duration is negative:
+
+```
+since, asked … ago      the bus's clock, against now
+a stage that ended      env-controller's clock alone
+a stage that runs       env-controller's clock up to its last word, then the bus's
+the whole               the bus's clock
+the fact came late      the forge's clock against the bus's: the only one that has no other, so it says "about"
+```
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +31,14 @@ from catalyst.cli.core.history import Moment, causal, cause_of
 from catalyst.cli.core.telling import BAD, told
 from catalyst.cli.core.times import took
 from catalyst.events import tracing
-from catalyst.events.catalogue import BuildCleaned, BuildFinished, BuildRequested, EnvironmentChanged, RouteChanged
+from catalyst.events.catalogue import (
+    BuildCleaned,
+    BuildFinished,
+    BuildRequested,
+    EnvironmentChanged,
+    PullRequestChanged,
+    RouteChanged,
+)
 from catalyst.events.dead import Dead
 from catalyst.model.environment import Phase
 from catalyst.model.remedies import remedy
@@ -30,6 +48,12 @@ SLOWEST: Final = 5
 PATIENCE: Final = 60.0
 """Seconds after which a question without an answer is worth a sentence."""
 LOG_LINES: Final = 12
+LATE: Final = 60.0
+"""Seconds after the forge's own time from which on a fact was heard late. Clocks differ by less."""
+SWEPT: Final = "-swept/"
+"""How the ids of facts begin that webhook-ingest found by asking (its `sweep.py`)."""
+UNWELL: Final = BAD | {Phase.WAITING}
+"""The phases that somebody has to do something about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +82,9 @@ class StageTime:
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """One screen. `first` is the cause, `also` what is wrong beside it, `waits_for` questions without an answer."""
+    """One screen. `first` is the cause, `also` what is wrong beside it, `waits_for` questions without an answer.
+    `late`: the fact behind the present commit was heard long after it happened; no trouble, but why it was slow.
+    """
 
     environment: str
     phase: str
@@ -67,6 +93,7 @@ class Why:
     first: Trouble | None
     also: tuple[Trouble, ...]
     waits_for: tuple[str, ...]
+    late: str | None
     slowest: tuple[StageTime, ...]
     total: float | None
     trace: str | None = None
@@ -94,7 +121,8 @@ def why(moments: Sequence[Moment], now: datetime) -> Why | None:
         first=first,
         also=troubles[1:],
         waits_for=waits_for,
-        slowest=_slowest(last, now),
+        late=_late(history, last),
+        slowest=_slowest(life[-1][0], last, now),
         total=_total(history, life),
         trace=_trace(life),
     )
@@ -126,7 +154,7 @@ def _verdict(last: Snapshot, first: Trouble | None, waits_for: Sequence[str], se
     for_ = f"for {took(seconds)}"
     if first is not None:
         where = f"{first.component}: " if first.component else ""
-        follows = "because" if last.phase in BAD else "but"
+        follows = "because" if last.phase in UNWELL else "but"
         return f"{last.phase} {for_}, {follows} {where}{first.reason}. {first.sentence}".strip()
     if last.phase == Phase.GONE:
         return f"Gone {for_}. {_deletion(last)}"
@@ -161,13 +189,15 @@ def _troubles(history: Sequence[Moment], life: Sequence[tuple[Moment, Snapshot]]
 
 
 def _wrong(snapshot: Snapshot) -> list[tuple[str | None, str]]:
-    """Component and reason: each component's own, else the environment's when its phase is a bad one."""
+    """Component and reason: each component's own, else the environment's when its phase is a bad one. What is held back
+    names that before what still runs: nothing else is done until it is let go.
+    """
     own: list[tuple[str | None, str]] = [
         (component.name, component.reason)
         for component in snapshot.components
         if component.reason and not component.ready
     ]
-    if not own and snapshot.phase in BAD:
+    if snapshot.phase == Phase.WAITING or (not own and snapshot.phase in BAD):
         return [(None, snapshot.reason or str(snapshot.phase))]
     return own
 
@@ -302,13 +332,39 @@ def _data(history: Sequence[Moment]) -> Iterator[object]:
 # Time
 
 
-def _slowest(last: Snapshot, now: datetime) -> tuple[StageTime, ...]:
-    """By env-controller's clock alone, so that no two clocks are compared; what still runs counts up to now."""
+def _slowest(said: Moment, last: Snapshot, now: datetime) -> tuple[StageTime, ...]:
+    """What ended: by env-controller's clock alone. What still runs: by that clock up to its last word, then by the
+    bus's. The API server's clock is in it, too (Accepted begins when the resource was made): never below zero.
+    """
+    since = max(0.0, (now - said.at).total_seconds())
+    word = said.event.time if said.event else said.at
     stages = [
-        StageTime(stage.name, ((stage.finished_at or now) - stage.started_at).total_seconds(), not stage.finished_at)
+        StageTime(
+            stage.name,
+            max(0.0, ((stage.finished_at or word) - stage.started_at).total_seconds())
+            + (0.0 if stage.finished_at else since),
+            not stage.finished_at,
+        )
         for stage in last.stages
     ]
     return tuple(sorted(stages, key=lambda stage: (-stage.seconds, stage.name))[:SLOWEST])
+
+
+def _late(history: Sequence[Moment], last: Snapshot) -> str | None:
+    """The first fact about the present commit, if it was stored long after the forge says it happened."""
+    for one in history:
+        match one.event.data if one.event else None:
+            case PullRequestChanged() as data if data.head.sha == last.source.commit:
+                seconds = (one.at - data.updated_at).total_seconds()
+                if seconds < LATE:
+                    return None
+                how = "the sweep found it, its webhook never came" if _is_swept(one) else "its webhook came late"
+                return f"heard of about {took(seconds)} after it happened: {how}. {one.ref}"
+    return None
+
+
+def _is_swept(one: Moment) -> bool:
+    return one.event is not None and one.event.id.startswith(SWEPT)
 
 
 def _total(history: Sequence[Moment], life: Sequence[tuple[Moment, Snapshot]]) -> float | None:

@@ -206,10 +206,12 @@ async def _missing(bus: Bus, identity: Identity, at: datetime | None) -> NotTher
         return NotThere(f"history of {identity} is not kept any more: it can be shown without a time only")
     names = await known_environments(bus)
     near = nearest(str(identity), names)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"{len(names)} are known; `catalyst env list` names them"
+    hint = f"did you mean {' or '.join(near)}?" if near else f"{len(names)} are known; `catalyst env list` names them."
+    # Projects are not on the bus, so whether one wants it cannot be known here.
+    hint += f" Whether its Project is accepted: `kubectl -n {identity.team} describe project {identity.project}`."
     unhandled = [one for one in dead([stored async for stored in bus.messages(DEAD, ">")]) if one.settled is None]
     if unhandled:  # the fact that would have made it may be among them
-        hint += f". What nobody could handle may be why: `catalyst dead list` ({len(unhandled)})"
+        hint += f" What nobody could handle may be why: `catalyst dead list` ({len(unhandled)})."
     return NotThere(f"no environment {identity}: {hint}")
 
 

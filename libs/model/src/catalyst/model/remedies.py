@@ -108,6 +108,10 @@ REMEDIES: Final[Mapping[str, Remedy]] = {
     "RepositoryNotGranted": Remedy(
         "The platform's people have to grant this repository to the team.", "RepositoryNotGranted"
     ),
+    "Fork": Remedy(
+        "Somebody with write access reads the change, and comments `/catalyst approve` if it may run.", "Held"
+    ),
+    "Draft": Remedy("Mark the pull request as ready for review, or comment `/catalyst deploy`.", "Held"),
     "HostTaken": Remedy(
         "Another environment has this host. Rename the component or the Project, or remove the other one.", "HostTaken"
     ),
