@@ -82,6 +82,27 @@ def test_a_stage_that_the_api_servers_clock_began_is_never_below_zero() -> None:
     assert [stage.seconds for stage in seen(author).slowest] == [0.0]
 
 
+def test_no_duration_is_below_zero_however_far_clocks_are_off() -> None:
+    """By a minute, where a life takes 25 s: few draws of the property above turn a duration round, or none."""
+    author = ready(Author())
+    true = author.moments()
+    by_ref = {line.ref: line for line in timeline(skewed(true, {}, {}, elected={EVENTS: -60.0}, after=2))}
+    assert (by_ref["EVENTS/3"].gap, by_ref["EVENTS/3"].took) == (0.0, 0.0)
+    found = why(skewed(true, {}, {SCM: 60.0}), author.now)
+    assert found
+    assert found.total == 0.0
+    assert seen(author).total == 24.5
+
+
+def test_what_still_runs_has_not_shrunk_where_this_clock_is_behind_the_buss() -> None:
+    author = Author()
+    author.opens()
+    author.is_(Phase.BUILDING, after=3.0, stages=(Stage(name="Build", started_at=author.now),))
+    found = why(author.moments(), author.now - timedelta(seconds=5))
+    assert found
+    assert [(stage.seconds, stage.running) for stage in found.slowest] == [(3.0, True)]
+
+
 def test_streams_whose_clocks_contradict_the_order_are_named() -> None:
     """The fact's stream is five seconds ahead: what followed from it seems to have been stored before it."""
     true = ready(Author()).moments()
