@@ -6,7 +6,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import nats
 import nats.errors
@@ -114,8 +114,9 @@ async def _as_operator(url: str, seed: Path | None, work: Callable[[Client], Awa
     except nats.errors.NoServersError as exc:
         raise Unreachable(f"no connection to {url}: {reasons[-1] if reasons else exc}") from exc
     doing = asyncio.ensure_future(work(client))
+    watched: list[asyncio.Future[Any]] = [doing, refused]
     try:
-        await asyncio.wait([doing, refused], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
         if not doing.done():
             raise NotAllowed(f"{refused.result()}: only the operator's seed may do this")
         return doing.result()

@@ -18,7 +18,7 @@ not when it restores.
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
@@ -193,7 +193,7 @@ async def _keep(client: Client, name: str, folder: Path) -> Kept:
     )
 
 
-async def _chunks(client: Client, name: str, chunks: Any) -> AsyncIterator[bytes]:
+async def _chunks(client: Client, name: str, chunks: Any) -> AsyncGenerator[bytes, None]:
     """The archive as it comes; each chunk is acknowledged when it is stored. The end is an empty message, which says
     204, or what went wrong.
     """
