@@ -23,7 +23,7 @@ from catalyst.events.users import OPERATOR, inbox_prefix
 
 MIB = 1024 * 1024
 SMALL = Budget(scm=256 * MIB, events=256 * MIB, state=64 * MIB, audit=64 * MIB, dead=64 * MIB)
-EVERY_STREAM = [str(stream.name) for stream in streams()]
+KEPT_STREAMS = [str(stream.name) for stream in streams() if stream.name != STATE]
 Contents = dict[str, list[tuple[int, str, bytes, int]]]
 
 
@@ -38,11 +38,22 @@ async def contents(client: Client) -> Contents:
     return found
 
 
-async def copied(client: Client, count: int) -> None:
-    """STATE has taken over so many snapshots from EVENTS."""
+async def snapshots(client: Client, stream: str) -> dict[str, bytes]:
+    """The last one of each environment."""
+    return {one.subject: one.data async for one in messages(client, stream, STATE_FILTER)}
+
+
+async def copied(client: Client) -> None:
+    """STATE has taken over what EVENTS holds."""
     async with asyncio.timeout(10):
-        while (await client.jetstream().stream_info(STATE)).state.last_seq < count:
-            await asyncio.sleep(0.02)
+        while await snapshots(client, STATE) != await snapshots(client, EVENTS):
+            await asyncio.sleep(0.05)
+
+
+async def restarted(server: Any) -> None:
+    await asyncio.to_thread(server.restart)
+    await server.answers()
+    await asyncio.sleep(3)  # after two seconds the server looks again at what STATE is made from
 
 
 async def handled(bus: Bus, count: int) -> list[str]:
@@ -78,7 +89,7 @@ async def life(bus_of: Any, operator: Client) -> None:
             await controller.publish(changed(version, environment=name, uid=name))
     await controller.keep("decision.acme.shop.pr-1", b"{}", {})
     assert await proxy.swap("lock.dns-proxy", b"{}", expected=0)
-    await copied(operator, 6)
+    await copied(operator)
 
 
 async def at(server: Any, user: str) -> Bus:
@@ -92,16 +103,21 @@ async def test_everything_is_there_again_under_its_numbers(
 ) -> None:
     await life(bus_of, operator)
     before = await contents(operator)
-    assert [name for name in EVERY_STREAM if before[name]] == [SCM, EVENTS, STATE, "LOCKS", "DECISIONS"]
+    assert [name for name in KEPT_STREAMS if before[name]] == [SCM, EVENTS, "LOCKS", "DECISIONS"]
     made = await backup(operator, tmp_path / "backup", NOW)
-    assert {kept.stream for kept in made.streams} == before.keys()
+    assert {kept.stream for kept in made.streams} == before.keys() - {STATE}
+    last = await snapshots(operator, STATE)
+    del before[STATE]
     await restore(other, tmp_path / "backup")
     assert await contents(other) == before
-    assert {change.action for change in await apply(other.jetstream(), budget=SMALL)} == {"keep"}
     # What goes on afterwards, once the server was restarted: ids it has are read at its start only.
-    await other.close()
-    await asyncio.to_thread(empty.restart)
-    await empty.answers()
+    await restarted(empty)
+    changes = await apply(other.jetstream(), budget=SMALL)
+    assert [str(change) for change in changes if change.action != "keep"] == ["create stream STATE"]
+    await copied(other)
+    assert await snapshots(other, STATE) == last
+    await restarted(empty)
+    assert await snapshots(other, STATE) == last
     ingest, controller = await at(empty, "webhook-ingest"), await at(empty, "env-controller")
     assert (await ingest.publish(pull_request(3, delivery="d-3"))).duplicate, "GitHub delivers it again"
     assert (await ingest.publish(pull_request(4, delivery="d-4"))).sequence == 4
@@ -109,9 +125,7 @@ async def test_everything_is_there_again_under_its_numbers(
         "1 and 2 were handled"
     )
     assert (await controller.publish(changed(4, environment="pr-1", uid="pr-1"))).sequence == 7
-    async with asyncio.timeout(10):
-        while (await controller.stream_info(STATE) or {})["state"]["last_seq"] < 7:
-            await asyncio.sleep(0.02)
+    await copied(other)
     for bus in (ingest, controller):
         await bus.drain()
 
@@ -132,7 +146,7 @@ async def test_what_comes_while_it_is_made_goes_on_where_the_backup_ends(
         nonlocal count
         count += 1
         await controller.publish(changed(count, environment=f"pr-{count}", uid=f"u-{count}"))
-        await copied(operator, count)
+        await copied(operator)
 
     async def kept(client: Client, name: str, folder: Path) -> Kept:
         found = await keep(client, name, folder)
@@ -143,14 +157,12 @@ async def test_what_comes_while_it_is_made_goes_on_where_the_backup_ends(
     monkeypatch.setattr(module, "_keep", kept)
     await backup(operator, tmp_path / "backup", NOW)
     await restore(other, tmp_path / "backup")
+    await apply(other.jetstream(), budget=SMALL)
     again = await at(empty, "env-controller")
     for version in range(101, 111):
         await again.publish(changed(version, environment=f"pr-{version}", uid=f"u-{version}"))
-    said = {one.subject async for one in messages(other, EVENTS, STATE_FILTER)}
-    assert len(said) > 10
-    async with asyncio.timeout(10):
-        while {one.subject async for one in messages(other, STATE, STATE_FILTER)} != said:
-            await asyncio.sleep(0.05)
+    assert len(await snapshots(other, EVENTS)) > 10
+    await copied(other)
     await again.drain()
 
 
@@ -171,7 +183,9 @@ async def test_nothing_that_is_stored_is_replaced(
     await life(bus_of, operator)
     before = await contents(operator)
     await backup(operator, tmp_path / "backup", NOW)
-    with pytest.raises(NotRestored, match=r"the bus has SCM, EVENTS, .* already: expected a server without streams"):
+    with pytest.raises(
+        NotRestored, match=r"the bus has SCM, EVENTS, STATE, .* already: expected a server without streams"
+    ):
         await restore(operator, tmp_path / "backup")
     with pytest.raises(BusError, match="is not empty: expected a new folder"):
         await backup(operator, tmp_path / "backup", NOW)
@@ -183,8 +197,8 @@ async def test_nothing_that_is_stored_is_replaced(
     await module._restore(other, facts, tmp_path / "backup" / SCM, None)
     with pytest.raises(NotRestored, match="the bus has SCM already"):
         await restore(other, tmp_path / "backup")
-    assert [kept.stream for kept in await restore(other, tmp_path / "backup", only_missing=True)] == EVERY_STREAM[1:]
-    assert await contents(other) == before
+    assert [kept.stream for kept in await restore(other, tmp_path / "backup", only_missing=True)] == KEPT_STREAMS[1:]
+    assert await contents(other) == {name: found for name, found in before.items() if name != STATE}
 
 
 def cut(folder: Path) -> None:
@@ -256,7 +270,7 @@ async def test_what_is_damaged_or_foreign_is_refused_before_anything_is_made(
             await restore(other, folder)
         assert await contents(other) == {}
     await backup(operator, tmp_path / "whole", NOW)
-    assert len(await restore(other, tmp_path / "whole")) == len(EVERY_STREAM)
+    assert len(await restore(other, tmp_path / "whole")) == len(KEPT_STREAMS)
 
 
 async def test_only_the_operator_may(
@@ -269,19 +283,19 @@ async def test_only_the_operator_may(
         assert await asyncio.to_thread(typed, "backup", server, user, tmp_path / user) == 2
         assert "only the operator's seed may do this" in capsys.readouterr().err
     assert await asyncio.to_thread(typed, "backup", server, OPERATOR, tmp_path / "backup") == 0
-    assert f"7 streams in {tmp_path / 'backup'}" in capsys.readouterr().out
+    assert f"{len(KEPT_STREAMS)} streams in {tmp_path / 'backup'}" in capsys.readouterr().out
     assert (tmp_path / "backup").stat().st_mode & 0o77 == 0
     for user in ("oncall", "env-controller"):
         assert await asyncio.to_thread(typed, "restore", empty, user, tmp_path / "backup") == 2
         assert "permissions violation" in capsys.readouterr().err
     assert await asyncio.to_thread(typed, "restore", empty, OPERATOR, tmp_path / "backup") == 0
-    assert "7 streams restored" in capsys.readouterr().out
+    assert f"{len(KEPT_STREAMS)} streams restored" in capsys.readouterr().out
     assert await asyncio.to_thread(typed, "restore", empty, OPERATOR, tmp_path / "backup") == 2
     assert "expected a server without streams" in capsys.readouterr().err
 
 
 async def test_a_stream_that_the_server_lacks_is_named(bare_server: Any, operator: Client, tmp_path: Path) -> None:
-    with pytest.raises(BusError, match=r"DECISIONS: stream not found: python -m catalyst.events apply makes it"):
+    with pytest.raises(BusError, match=r"[A-Z]+: stream not found: python -m catalyst.events apply makes it"):
         await backup(operator, tmp_path / "backup", NOW)
     with pytest.raises(NotRestored, match="expected a folder that a backup finished"):
         module.read(tmp_path / "backup")

@@ -23,7 +23,7 @@ from catalyst.events.users import OPERATOR, inbox_prefix, users
 
 Result = TypeVar("Result")
 RESTART: Final = (
-    "now restart the NATS servers, before the services: until then a repeat of what is stored is stored again"
+    "now restart the NATS servers, or they store a repeat of what they have again; then `apply`, which makes STATE anew"
 )
 
 

@@ -7,12 +7,15 @@ folder/SCM/stream.arc.s2      … and the server's archive: what `nats stream re
 ```
 
 A snapshot holds a stream's messages with their sequences and times, and its consumers with what they have acknowledged.
-Streams are taken one after another while the services work, each as it is at that moment, derived ones first: STATE
-must not have copied more of EVENTS than the backup of EVENTS holds, or it would never copy what gets those numbers
-again. `bus.json` is written last, so a backup that was interrupted is none.
+Streams are taken one after another while the services work, each as it is at that moment; DEAD before the streams that
+its letters are about. `bus.json` is written last, so a backup that was interrupted is none.
 
-After a restore the server has to be restarted. nats-server 2.15 reads the ids that make repeats harmless at its start,
-not when it restores.
+STATE is left out, because it is made from EVENTS, and what EVENTS no longer has, from the resources. A restored one
+would be wrong: nats-server 2.15 takes a restored EVENTS for another stream, copies it from its beginning, and passes
+over the newest snapshots as repeats of what STATE has, so older ones replace them [seen].
+
+After a restore the server has to be restarted, and then the topology applied. nats-server 2.15 reads the ids that make
+repeats harmless at its start, not when it restores [seen].
 """
 
 import asyncio
@@ -74,12 +77,12 @@ class Manifest(BaseModel):
 
 
 def names() -> tuple[str, ...]:
-    """The topology's streams; a source comes before the stream that reads it."""
-    return tuple(str(stream.name) for stream in streams())
+    """The topology's streams, but for those that are made from others."""
+    return tuple(str(stream.name) for stream in streams() if not stream.sources)
 
 
 async def backup(client: Client, folder: Path, now: datetime) -> Manifest:
-    """Writes all streams of the topology into a folder that is new or empty. `client`: the operator's.
+    """Writes the streams of the topology into a folder that is new or empty. `client`: the operator's.
 
     Raises:
         BusError: a stream is missing on the server, or it did not answer, or the folder has something.
@@ -106,7 +109,7 @@ async def restore(
     """
     manifest = read(folder)
     there = set((await _ask(client, "STREAM.NAMES", {})).get("streams") or ())
-    if (met := [name for name in names() if name in there]) and not only_missing:
+    if (met := [str(stream.name) for stream in streams() if stream.name in there]) and not only_missing:
         raise NotRestored(
             f"the bus has {', '.join(met)} already: expected a server without streams. Nothing replaces what is "
             "stored; --only-missing leaves these as they are and restores the others"
