@@ -139,6 +139,10 @@ async def test_the_bus_is_restored_and_all_starts_again(own: Installation, walk:
     assert {name for name, count in _replicas(own).items() if count} == {"webhook-ingest"}
     await typed(walk, "start")
     assert _replicas(own) == wanted
+    # An upgrade to what is there already changes nothing.
+    await on_the_bus(walk, own, "topology")
+    await typed(walk, "upgrade")
+    assert _replicas(own) == wanted
 
 
 async def test_who_does_not_answer_holds_nothing_for_ever(own: Installation, walk: Walk) -> None:
