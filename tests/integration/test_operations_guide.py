@@ -64,8 +64,8 @@ def site(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
     (folder / "catalyst").symlink_to(ROOT)
     with ControlPlane(tmp_path_factory.mktemp("plane"), binaries) as plane:
         before = everything(plane.admin, excluding=CHANGING)
-        command = [plane.kubectl, "--kubeconfig", plane.admin_kubeconfig, "apply", "--server-side", "-k", "my-overlay"]
-        subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+        command: list[str | Path] = [plane.kubectl, "--kubeconfig", plane.admin_kubeconfig, "apply", "--server-side"]
+        subprocess.run([*command, "-k", "my-overlay"], cwd=folder, check=True, capture_output=True, text=True)
         yield Site(plane, folder, before)
 
 

@@ -49,8 +49,8 @@ def plane(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
 def older(plane: ControlPlane) -> None:
     """The older release's types, rights and policies, as its `kubectl apply --server-side -k` applies them."""
     base = gzip.decompress((RELEASE / "base.yaml.gz").read_bytes())
-    command = [plane.kubectl, "--kubeconfig", plane.admin_kubeconfig, "apply", "--server-side", "--force-conflicts"]
-    done = subprocess.run([*command, "-f", "-"], input=base, capture_output=True, check=False)
+    command: list[str | Path] = [plane.kubectl, "--kubeconfig", plane.admin_kubeconfig, "apply", "--server-side"]
+    done = subprocess.run([*command, "--force-conflicts", "-f", "-"], input=base, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     wait_for_crds(plane.admin)
 
