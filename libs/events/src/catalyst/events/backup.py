@@ -3,7 +3,7 @@
 ```
 folder/bus.json               when, by which server, and each stream with its last sequence and its archive's digest
 folder/SCM/backup.json        configuration and state …
-folder/SCM/stream.arc.s2      … and the server's archive: what `nats stream restore` reads as well
+folder/SCM/stream.arc.s2      … and the server's archive: what `nats backup restore stream` reads as well
 ```
 
 A snapshot holds a stream's messages with their sequences and times, and its consumers with what they have acknowledged.
