@@ -16,7 +16,7 @@ import pytest
 from guide import Guide, StepFailed, Walk
 from stage import Stage
 
-PAGE = Path(__file__).parents[2] / "docs" / "onboarding.md"
+PAGE = "onboarding.md"
 SYSTEM = "catalyst-system"
 ZONE = "preview.example.org"
 

@@ -1,5 +1,5 @@
-"""docs/install.md, or another page, as somebody reads it: the blocks that are typed, and the tables of what is ticked
-at GitHub and Cloudflare. A block or table that is walked stands below `<!-- walk: name -->`.
+"""docs/install.md, onboarding.md and operations.md, as somebody reads them: the blocks that are typed, and the tables
+of what is ticked at GitHub and Cloudflare. A block or table that is walked stands below `<!-- walk: name -->`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-GUIDE: Final = Path(__file__).parents[2] / "docs" / "install.md"
+DOCS: Final = Path(__file__).parents[2] / "docs"
 _BLOCK: Final = re.compile(r"^<!-- walk: (\S+) -->\n```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _TABLE: Final = re.compile(r"^<!-- walk: (\S+) -->\n((?:\|.*\n)+)", re.MULTILINE)
 _NAME: Final = re.compile(r"^export (\w+)=(.*)$", re.MULTILINE)
@@ -27,11 +27,11 @@ class Guide:
     """A version of the page: `Guide.read()`, or another text to see whether a mistake is noticed."""
 
     text: str
-    name: str = GUIDE.name
+    page: str = "install.md"
 
     @classmethod
-    def read(cls, page: Path = GUIDE) -> Guide:
-        return cls(page.read_text(encoding="utf-8"), page.name)
+    def read(cls, page: str = "install.md") -> Guide:
+        return cls((DOCS / page).read_text(encoding="utf-8"), page)
 
     @property
     def blocks(self) -> dict[str, str]:
@@ -107,7 +107,7 @@ class Walk:
             check=False,
         )
         if done.returncode:
-            raise StepFailed(f"step {name} of docs/{self.guide.name}:\n{done.stdout}{done.stderr}")
+            raise StepFailed(f"step {name} of docs/{self.guide.page}:\n{done.stdout}{done.stderr}")
         self.said = done.stdout
         lines = kept.read_text().split("\0")
         self.environment = dict(line.split("=", 1) for line in lines if "=" in line)

@@ -133,6 +133,26 @@ async def client_of(server: Server, user: str, **options: Any) -> Client:
     )
 
 
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[Server]:
+    """Another server, with users of its own and without streams."""
+    (tmp_path / "other").mkdir()
+    server = Server(tmp_path / "other")
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+async def other(empty: Server) -> AsyncIterator[Client]:
+    """A connection as the operator of the server `empty`."""
+    client = await client_of(empty, OPERATOR)
+    yield client
+    await client.close()
+
+
 BusOf = Callable[..., Any]
 
 

@@ -136,7 +136,7 @@ def install(cluster: Cluster) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise InstallFailed(f"kubectl apply -k {MANIFESTS} failed:\n{done.stderr.strip()}")
-    _wait_for_crds(cluster.admin)
+    wait_for_crds(cluster.admin)
     _wait_for_policies(cluster.admin)
 
 
@@ -196,7 +196,7 @@ def _objects(client: httpx.Client, path: str, resource: str) -> list[Found]:
     ]
 
 
-def _wait_for_crds(client: httpx.Client) -> None:
+def wait_for_crds(client: httpx.Client) -> None:
     """Until every custom resource can be listed: after `Established` the API server still answers 429 for a moment."""
 
     def served() -> bool:

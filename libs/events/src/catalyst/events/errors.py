@@ -6,6 +6,7 @@ Reject       a handler says: never                               → dead letter
 └─ Oversized   the event is larger than the bus takes
 BusError     the bus says
 ├─ Unreachable  no connection at the start
+├─ NotAllowed   the key has no right to it
 ├─ Unread       a read got no answer
 └─ Unpublished  not stored durably, or not known to be
 ```
@@ -45,6 +46,10 @@ class BusError(Exception):
 
 class Unreachable(BusError):
     """No connection could be made: wrong address, server away, or the key is not accepted."""
+
+
+class NotAllowed(BusError):
+    """The user has no right to a subject; the reason names it."""
 
 
 class Unread(BusError):

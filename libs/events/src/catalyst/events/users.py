@@ -125,10 +125,12 @@ def service_user(service: str) -> User:
 
 
 def operator() -> User:
-    """Reads everything and applies the topology; states no facts, and cannot make any disappear."""
+    """Reads everything, applies the topology, makes backups; states no facts, and cannot make any disappear. It can
+    restore into an empty server, and there only: a stream that exists is never replaced.
+    """
     return User(
         OPERATOR,
-        publish=("$JS.API.>", "$JS.ACK.>", "$JS.FC.>"),
+        publish=("$JS.API.>", "$JS.ACK.>", "$JS.FC.>", "$JS.SNAPSHOT.>"),  # the last: backup and restore
         subscribe=(f"{inbox_prefix(OPERATOR)}.>", "scm.>", "env.>", "audit.>", "dead.>", "cdevents.>", "$JS.EVENT.>"),
         # STATE may be purged by subject: snapshots of environments gone for 90 days.
         publish_deny=(

@@ -1,0 +1,210 @@
+"""From the release before this one, as it was frozen in tests/data/releases, to this one and back, on a real API server
+and a real NATS, while the environment of a pull request is up.
+
+Services of the older release do not run here: what they left in the cluster and on the bus is what the present ones
+start from, and what they would find again after a rollback is held against their own types and streams.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import gzip
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import nats
+import pytest
+from nats.aio.client import Client
+from nats.js.api import ConsumerConfig, StreamConfig
+from stage import Stage, operating, services
+
+from catalyst.events import applying
+from catalyst.events.binding import decode
+from catalyst.events.keys import read_public_keys
+from catalyst.events.reading import messages
+from catalyst.events.topology import consumers
+from catalyst.events.users import OPERATOR, inbox_prefix
+from catalyst.local.control_plane import ControlPlane
+from catalyst.local.installation import Installation, checked, install, wait_for_crds
+from catalyst.local.nats import Nats, TopologyFailed
+
+RELEASE: Final = Path(__file__).parents[1] / "data" / "releases" / "36fb23d"
+BEFORE: Final[dict[str, Any]] = json.loads((RELEASE / "bus.json").read_text())
+KINDS: Final = {"Project": "projects", "Environment": "environments"}
+OLD_TEAM: Final = "acme"
+NEVER_WRITTEN: Final = {"dev.catalyst.audit.recorded.v1"}
+"""Types that the older release had in its catalogue and no service of it published: their fields changed."""
+
+
+@pytest.fixture(scope="module")
+def plane(binaries: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    with ControlPlane(tmp_path_factory.mktemp("plane"), binaries) as running:
+        yield running
+
+
+def older(plane: ControlPlane) -> None:
+    """The older release's types, rights and policies, as its `kubectl apply --server-side -k` applies them."""
+    base = gzip.decompress((RELEASE / "base.yaml.gz").read_bytes())
+    command: list[str | Path] = [plane.kubectl, "--kubeconfig", plane.admin_kubeconfig, "apply", "--server-side"]
+    done = subprocess.run([*command, "--force-conflicts", "-f", "-"], input=base, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    wait_for_crds(plane.admin)
+
+
+def told(server: Nats, release: dict[str, Any]) -> None:
+    """The server's configuration as the older release wrote it, with this server's places, ports and keys."""
+    config = server.folder / "nats.conf"
+    present, keys = json.loads(config.read_text()), read_public_keys(server.folder / "nkeys" / "users.json")
+    wanted = copy.deepcopy(release["server"])
+    wanted |= {name: present[name] for name in ("host", "port", "http")}
+    wanted["jetstream"]["store_dir"] = present["jetstream"]["store_dir"]
+    for user in wanted["accounts"]["CATALYST"]["users"]:
+        user["nkey"] = keys[user["nkey"].strip("<>")]
+    config.write_text(json.dumps(wanted))
+
+
+async def operator_of(server: Nats) -> Client:
+    return await nats.connect(server.url, nkeys_seed=str(server.seed(OPERATOR)), inbox_prefix=inbox_prefix(OPERATOR))
+
+
+async def older_topology(client: Client) -> list[applying.Change]:
+    """What the older release's `apply` does, which is this one's with its streams and consumers."""
+    jetstream = client.jetstream()
+    changes = [
+        await applying._apply_stream(jetstream, StreamConfig.from_response(copy.deepcopy(one)), dry=False)
+        for one in BEFORE["streams"]
+    ]
+    return changes + [
+        await applying._apply_consumer(
+            jetstream, one["stream"], ConsumerConfig.from_response(copy.deepcopy(one["config"])), dry=False
+        )
+        for one in BEFORE["consumers"]
+    ]
+
+
+async def stored(client: Client, stream: str) -> list[tuple[int, str, bytes]]:
+    return [(one.sequence, one.subject, one.data) async for one in messages(client, stream, ">")]
+
+
+def objects(own: Installation) -> dict[str, dict[str, Any]]:
+    """Every Project and Environment of the older release's team: what was asked for, and who it is."""
+    found = {}
+    for plural in KINDS.values():
+        listed = checked(own.admin.get(f"/apis/catalyst.dev/v1alpha1/{plural}")).json()["items"]
+        for item in listed:
+            if item["metadata"]["namespace"].split("--")[0] == OLD_TEAM:
+                found[f"{plural}/{item['metadata']['name']}"] = {
+                    "uid": item["metadata"]["uid"],
+                    "generation": item["metadata"]["generation"],
+                    "spec": item["spec"],
+                    "status": item.get("status"),
+                }
+    return found
+
+
+def still_valid(own: Installation) -> None:
+    """Each stored object could be written as it is, and no field of it is unknown now."""
+    for plural in KINDS.values():
+        for item in checked(own.admin.get(f"/apis/catalyst.dev/v1alpha1/{plural}")).json()["items"]:
+            where = f"/apis/catalyst.dev/v1alpha1/namespaces/{item['metadata']['namespace']}/{plural}"
+            params = {"dryRun": "All", "fieldValidation": "Strict"}
+            checked(own.admin.put(f"{where}/{item['metadata']['name']}", params=params, json=item))
+
+
+def older_objects(own: Installation) -> None:
+    """The older release's examples, which use every field it had; nobody works on them, since no one granted them."""
+    team = {"catalyst.dev/team": OLD_TEAM}
+    project = {"catalyst.dev/project": "shop", "catalyst.dev/project-uid": "of-another-life"}
+    for name, labels in ((OLD_TEAM, team), (f"{OLD_TEAM}--shop", team | project)):
+        own.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    for kind, plural in KINDS.items():
+        manifest = copy.deepcopy(BEFORE["objects"][kind])
+        status, metadata = manifest.pop("status", None), manifest["metadata"]
+        metadata.pop("uid", None), metadata.pop("resourceVersion", None), metadata.pop("generation", None)
+        where = f"/apis/catalyst.dev/v1alpha1/namespaces/{metadata['namespace']}/{plural}"
+        params = {"fieldValidation": "Strict"}
+        made = checked(own.admin.post(where, params=params, json=manifest)).json()
+        if status:
+            path = f"{where}/{metadata['name']}/status"
+            checked(own.admin.put(path, params=params, json={**made, "status": status}))
+
+
+async def test_types_of_the_older_release_are_read_by_this_one_and_back(plane: ControlPlane, nats: Nats) -> None:
+    own = Installation(plane, nats)
+    await asyncio.to_thread(older, plane)
+    older_objects(own)
+    before = objects(own)
+    assert {name.split("/")[0] for name in before} == set(KINDS.values())
+    await asyncio.to_thread(install, plane)
+    assert objects(own) == before
+    still_valid(own)
+    await asyncio.to_thread(older, plane)
+    assert objects(own) == before
+    still_valid(own)
+
+
+async def test_an_environment_is_up_all_the_way_there_and_back(plane: ControlPlane, nats: Nats) -> None:
+    await asyncio.to_thread(older, plane)
+    await asyncio.to_thread(nats.stop)
+    told(nats, BEFORE)
+    await asyncio.to_thread(nats.start)
+    client = await operator_of(nats)
+    await older_topology(client)
+    # The configuration first: what the older one promised to its streams leaves no room for another.
+    with pytest.raises(TopologyFailed, match="insufficient storage resources"):
+        await asyncio.to_thread(nats.apply_topology)
+    await client.close()
+    ready = Nats(nats.folder, ports=(nats.ports[0], nats.ports[1]))  # writes this release's configuration
+    assert ready.url == nats.url
+    own = Installation(plane, nats)
+    await asyncio.to_thread(nats.restart)
+    await asyncio.to_thread(nats.apply_topology)
+    async with operating(own) as operator, services(own) as url:
+        stage = Stage(own, url, operator)
+        stage.grant()
+        stage.project()
+        await stage.accepted()
+        await stage.deliver(stage.pull_request(1))
+        environment = await stage.ready("pr-1")
+        await stage.handled()
+        uid, namespace = stage.uid("pr-1"), stage.namespace("pr-1")
+        facts = await stored(operator.bus._client, "SCM")
+
+        await asyncio.to_thread(install, plane)
+        await stage.deliver(stage.pull_request(1, action="synchronize", sha="b" * 40, before="a" * 40))
+        await stage.until(lambda: stage.commit("pr-1") == "b" * 40, "a push after the upgrade has arrived")
+        assert (stage.uid("pr-1"), stage.namespace("pr-1")) == (uid, namespace)
+        assert environment["spec"]["projectRef"] == (stage.environment("pr-1") or {})["spec"]["projectRef"]
+        assert (await stored(operator.bus._client, "SCM"))[: len(facts)] == facts
+
+        # Back: types, rights, streams and consumers of the older release; nothing of the newer one is deleted.
+        await asyncio.to_thread(older, plane)
+        changes = await older_topology(operator.bus._client)
+        assert {change.action for change in changes} <= {"keep", "update"}
+        assert await operator.bus._client.jetstream().stream_info("CDEVENTS")
+        await stage.deliver(stage.pull_request(1, action="synchronize", sha="c" * 40, before="b" * 40))
+        await stage.until(lambda: stage.commit("pr-1") == "c" * 40, "a push after the rollback has arrived")
+        assert stage.uid("pr-1") == uid
+        await stage.deliver(stage.pull_request(1, action="closed", state="closed", sha="c" * 40))
+        await stage.gone("pr-1")
+    # And there again.
+    await asyncio.to_thread(install, plane)
+    await asyncio.to_thread(nats.apply_topology)
+
+
+def test_events_of_the_older_release_are_understood() -> None:
+    written = [one for one in BEFORE["events"] if json.loads(one["body"])["type"] not in NEVER_WRITTEN]
+    assert len(written) == len(BEFORE["events"]) - len(NEVER_WRITTEN)
+    for message in written:
+        event = decode(message["body"].encode(), message["headers"], subject=message["subject"])
+        assert event.subject == message["subject"]
+
+
+def test_a_consumer_never_moves() -> None:
+    """A durable consumer's place is by its stream and name: under another it would begin at the beginning."""
+    now = {(one.stream, one.name) for one in consumers()}
+    assert {(one["stream"], one["config"]["durable_name"]) for one in BEFORE["consumers"]} <= now
