@@ -279,7 +279,8 @@ def test_where_nothing_answers_it_says_so(tmp_path: Path) -> None:
     assert "does not answer" in told["bus-sync"]["found"]
 
 
-@pytest.mark.parametrize("interrupted", [pytest.param(False, marks=pytest.mark.full), True])
+@pytest.mark.full(sample=2)
+@pytest.mark.parametrize("interrupted", [False, True])
 def test_a_probe_leaves_nothing_behind(
     installation: Installation, system: str, tmp_path: Path, interrupted: bool
 ) -> None:
@@ -374,7 +375,8 @@ class Node:
         )
 
 
-@pytest.mark.parametrize("enforces", [True, pytest.param(False, marks=pytest.mark.full)])
+@pytest.mark.full(sample=2)
+@pytest.mark.parametrize("enforces", [True, False])
 async def test_what_a_probe_finds(
     installation: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, enforces: bool
 ) -> None:

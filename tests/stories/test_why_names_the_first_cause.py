@@ -288,7 +288,7 @@ FIRST: list[tuple[Incident, str | None, str]] = [
 ]
 
 
-@pytest.mark.full
+@pytest.mark.full(sample=3)
 @pytest.mark.parametrize(("incident", "component", "reason"), FIRST, ids=[each[0].__name__ for each in FIRST])
 async def test_the_first_cause_is_named_and_none_of_its_twin(
     pair: Pair, incident: Incident, component: str | None, reason: str
