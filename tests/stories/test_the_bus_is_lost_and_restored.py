@@ -18,7 +18,8 @@ from processes import process
 from stage import Operator, Stage, operating, services
 
 from catalyst.events.__main__ import main
-from catalyst.events.topology import STATE
+from catalyst.events.reading import messages
+from catalyst.events.topology import EVENTS, STATE, STATE_FILTER
 from catalyst.events.users import OPERATOR
 from catalyst.local.installation import Installation
 from catalyst.local.nats import Nats
@@ -51,6 +52,16 @@ async def lost_and_restored(own: Installation, folder: Path) -> None:
     await on_the_bus(own, "restore", folder)
     await asyncio.to_thread(own.nats.restart)
     await asyncio.to_thread(own.nats.apply_topology)
+    async with operating(own) as operator, asyncio.timeout(BOOT):
+        while await snapshots(operator, STATE) != await snapshots(operator, EVENTS):
+            await asyncio.sleep(0.1)
+
+
+async def snapshots(operator: Operator, stream: str) -> dict[str, bytes]:
+    """The last one of each environment. Services begin when STATE is made: who begins before says again what STATE does
+    not have yet, which is a repeat on the bus, and one more record of a decision.
+    """
+    return {one.subject: one.data async for one in messages(operator.bus._client, stream, STATE_FILTER)}
 
 
 async def ends(operator: Operator) -> dict[str, int]:
