@@ -92,6 +92,7 @@ def url_cold(run: Run, product: Product) -> Sequence[Row]:
             site = new_site(product, on_node.node_app("first"))
             on_node.forget_images(*COLD_IMAGES, layout.REGISTRY)
             settle()
+            on_node.forget_pages()
             pull, way = _opened(site, on_node.node_app(_greeting()))
             ours.append(way)
             of_both = recorded(pull)
@@ -101,6 +102,7 @@ def url_cold(run: Run, product: Product) -> Sequence[Row]:
             try:
                 repository = _hands_repository(product, hand)
                 settle()
+                on_node.forget_pages()
                 limits.append(hand.deploy(door, repository, _next_commit(product, repository, on_node.node_app)))
             finally:
                 hand.remove()

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import httpx
-from guarantees import PROCESS_BOOT, is_ready, present, scene
+from guarantees import PROCESS_BOOT, is_ready, present, scene, with_project
 from processes import Faulted, process
 
 from catalyst.local.installation import Installation
@@ -19,9 +19,7 @@ async def test_unchanged_and_restarted_it_writes_nothing(installation: Installat
     controller = process("env-controller", installation, tmp_path, resync_seconds=2)
     async with scene(installation, ingest, controller) as on:
         stage = on.stage
-        stage.grant()
-        stage.project()
-        await on.until(lambda: stage.project_condition("Ready").get("status") == "True", "the Project is ready")
+        await with_project(on)
         for number in range(1, ENVIRONMENTS + 1):
             await on.sender.deliver(stage.pull_request(number))
         await on.until(lambda: list(present(stage).values()) == ["a" * 40] * ENVIRONMENTS, "all are provisioned")

@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 
 from bursts import disturbed, history
-from guarantees import converges, nothing_acknowledged_is_lost, quick, scene, wanted
+from guarantees import converges, nothing_acknowledged_is_lost, quick, scene, wanted, with_project
 from processes import process
 
 from catalyst.local.installation import Installation
@@ -21,9 +21,7 @@ async def test_a_hundred_permutations(installation: Installation, tmp_path: Path
     ingest, controller = process("webhook-ingest", installation, tmp_path), quick(installation, tmp_path)
     async with scene(installation, ingest, controller) as on:
         stage = on.stage
-        stage.grant()
-        stage.project()
-        await on.until(lambda: stage.project_condition("Ready").get("status") == "True", "the Project is ready")
+        await with_project(on)
         histories = [history(stage, number, chance, MOST) for number in range(1, PULL_REQUESTS + 1)]
         at_once = asyncio.Semaphore(16)
 

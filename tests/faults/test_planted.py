@@ -17,6 +17,7 @@ from guarantees import (
     quick,
     redelivered_after_a_death,
     scene,
+    with_project,
     woken_leader_changes_nothing,
 )
 from processes import process
@@ -46,9 +47,7 @@ def _on_controller(check: Callable[[Scene], Awaitable[None]], *rules: Rule) -> C
 
 async def closed_and_gone(on: Scene) -> None:
     stage = on.stage
-    stage.grant()
-    stage.project()
-    await on.until(lambda: stage.project_condition("Ready").get("status") == "True", "the Project is ready")
+    await with_project(on)
     await on.sender.deliver(stage.pull_request(1))
     await on.until(lambda: stage.phase("pr-1") == "Provisioned", "provisioned")
     await on.sender.deliver(stage.pull_request(1, action="closed", state="closed"))

@@ -13,7 +13,16 @@ from pathlib import Path
 
 import pytest
 from bursts import disturbed, history
-from guarantees import PROCESS_BOOT, Scene, converges, is_ready, nothing_acknowledged_is_lost, scene, wanted
+from guarantees import (
+    PROCESS_BOOT,
+    Scene,
+    converges,
+    is_ready,
+    nothing_acknowledged_is_lost,
+    scene,
+    wanted,
+    with_project,
+)
 from processes import process
 
 from catalyst.local.installation import Installation
@@ -58,9 +67,7 @@ async def test_in_the_middle_of_a_burst(
     ingest = process("webhook-ingest", installation, tmp_path)
     async with scene(installation, ingest, process("env-controller", installation, tmp_path)) as on:
         stage = on.stage
-        stage.grant()
-        stage.project()
-        await on.until(lambda: stage.project_condition("Ready").get("status") == "True", "the Project is ready")
+        await with_project(on)
         told = [one for number in range(1, PULL_REQUESTS + 1) for one in history(stage, number, chance, 4)]
         burst, at_once = disturbed(told, chance), asyncio.Semaphore(8)
 

@@ -136,6 +136,14 @@ async def scene(installation: Installation, ingest: Faulted, *controllers: Fault
             await asyncio.to_thread(service.part.stop)
 
 
+async def with_project(scene: Scene) -> None:
+    """The team's repositories are granted, and its Project is ready."""
+    stage = scene.stage
+    stage.grant()
+    stage.project()
+    await scene.until(lambda: stage.project_condition("Ready").get("status") == "True", "the Project is ready")
+
+
 @asynccontextmanager
 async def restarting(scene: Scene) -> AsyncIterator[None]:
     """As Kubernetes does: a process that was killed is started again, now without the fault."""
@@ -198,9 +206,7 @@ async def life(scene: Scene, number: int = 42) -> Picture:
     """Project, pull request opened, pushed to, closed; gives what was there before it was closed."""
     stage, sender = scene.stage, scene.sender
     scene.phase("project")
-    stage.grant()
-    stage.project()
-    await scene.until(lambda: stage.project_condition("Ready").get("status") == "True", "the Project is ready")
+    await with_project(scene)
     await scene.quiet()
     before = stage.everything()
 
@@ -306,9 +312,7 @@ async def killed_before_its_effect(scene: Scene) -> None:
     """env-controller dies after it was handed a fact and before it did anything: the next one does it."""
     stage = scene.stage
     async with restarting(scene):
-        stage.grant()
-        stage.project()
-        await scene.until(lambda: stage.project_condition("Ready").get("status") == "True", "the Project is ready")
+        await with_project(scene)
         await scene.sender.deliver(stage.pull_request(1))
         await scene.until(lambda: scene.deaths and stage.installation and is_up(scene.controller), "killed, restarted")
         await stage.until_async(stage._idle, "nothing waits in the consumer", within=REDELIVERY)
@@ -320,9 +324,7 @@ async def killed_after_its_acknowledgement(scene: Scene) -> None:
     """env-controller dies as soon as a fact is acknowledged: by then its record is in the audit."""
     stage = scene.stage
     async with restarting(scene):
-        stage.grant()
-        stage.project()
-        await scene.until(lambda: stage.project_condition("Ready").get("status") == "True", "the Project is ready")
+        await with_project(scene)
         await scene.sender.deliver(stage.pull_request(1))
         await scene.until(lambda: scene.deaths and is_up(scene.controller), "killed, restarted")
         await scene.quiet()
@@ -336,9 +338,7 @@ def is_up(service: Faulted) -> bool:
 async def anothers_namespace_is_spared(scene: Scene) -> None:
     """Between the decision to delete a namespace and the request another one takes its name: it stays."""
     stage = scene.stage
-    stage.grant()
-    stage.project()
-    await scene.until(lambda: stage.project_condition("Ready").get("status") == "True", "the Project is ready")
+    await with_project(scene)
     await scene.sender.deliver(stage.pull_request(1))
     await scene.until(lambda: stage.phase("pr-1") == "Provisioned", "provisioned")
     await scene.sender.deliver(stage.pull_request(1, action="closed", state="closed"))
@@ -492,9 +492,7 @@ async def two_controllers(
     async with scene(installation, process("webhook-ingest", installation, folder), first) as on:
         stage = on.stage
         await on.until(lambda: leader(installation) == "first", "the first leads", within=30)
-        stage.grant()
-        stage.project()
-        await on.until(lambda: stage.project_condition("Ready").get("status") == "True", "the Project is ready")
+        await with_project(on)
         on.controllers.append(second)
         second.part.start()
         try:

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from catalyst.events.dead import Dead
+from catalyst.events.measuring import fill
 from catalyst.events.topology import Consumer, consumers, streams
 from catalyst.events.users import LOCKED
 from catalyst.events.watching import MAY_BE_FULL, NEARLY_FULL
@@ -117,17 +118,16 @@ def _stream(name: str, info: Mapping[str, Any] | None) -> StreamHealth:
     if info is None:
         gone = "it is not there; `python -m catalyst.events apply` makes it (runbook CatalystBusVolumeGone)"
         return StreamHealth(name, 0, 0, 0.0, None, gone)
-    state, limit = info["state"], info["config"].get("max_bytes", -1)
-    fill = state["bytes"] / limit if limit > 0 else 0.0
+    state, taken = info["state"], fill(info)
     problem = ""
-    if fill >= NEARLY_FULL and name not in MAY_BE_FULL:
+    if taken >= NEARLY_FULL and name not in MAY_BE_FULL:
         what = "drops its oldest" if info["config"].get("discard") == "old" else "refuses what is new"
-        runbook = "CatalystBusFull" if fill >= FULL else "CatalystStreamFilling"
-        problem = f"{fill:.0%} of its bytes are taken; full, it {what}; give it more (runbook {runbook})"
+        runbook = "CatalystBusFull" if taken >= FULL else "CatalystStreamFilling"
+        problem = f"{taken:.0%} of its bytes are taken; full, it {what}; give it more (runbook {runbook})"
     elif away := lost(info):
         problem = away
     last = state.get("last_ts") if state["messages"] else None
-    return StreamHealth(name, state["messages"], state["bytes"], round(fill, 4), last, problem)
+    return StreamHealth(name, state["messages"], state["bytes"], round(taken, 4), last, problem)
 
 
 def lost(info: Mapping[str, Any]) -> str:
