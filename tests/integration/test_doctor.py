@@ -288,16 +288,18 @@ def test_a_probe_leaves_nothing_behind(
     before, deadline = _probing(installation), "60" if interrupted else "2"
     arguments = ["doctor", "--system-namespace", system, "--probe", "--probe-deadline", deadline, "-o", "json"]
     environ = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], **_environ(installation)}
-    process = subprocess.Popen([CATALYST, *arguments], env=environ, stdout=-1, stderr=-1, text=True)
-    try:
-        _until(lambda: len(_probing(installation) - before) == 1, "the probe has its namespace")
-        (namespace,) = _probing(installation) - before
-        if interrupted:
-            _until(lambda: _pods(installation, namespace), "it has a pod")
-            process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
-    finally:
-        process.kill()
+    with subprocess.Popen(
+        [CATALYST, *arguments], env=environ, stdout=-1, stderr=-1, text=True, preexec_fn=_heeds_interrupts
+    ) as process:
+        try:
+            _until(lambda: len(_probing(installation) - before) == 1, "the probe has its namespace")
+            (namespace,) = _probing(installation) - before
+            if interrupted:
+                _until(lambda: _pods(installation, namespace), "it has a pod")
+                process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert err == ""
     if interrupted:
         assert (process.returncode, out) == (130, "")
@@ -308,6 +310,11 @@ def test_a_probe_leaves_nothing_behind(
             assert told[check]["found"].startswith("no answer within 2 s: pod ") or check == "user-namespaces"
             assert told[check]["remedy"]
     _until(lambda: namespace not in _probing(installation), "its namespace is gone")
+
+
+def _heeds_interrupts() -> None:
+    """As in a terminal, also when these tests run in the background of a shell, which has them ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Node:

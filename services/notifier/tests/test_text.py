@@ -5,6 +5,7 @@ import re
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from markdown_it.common.normalize_url import normalizeLink
 from snapshots import shown
 
 from catalyst.notifier.core.text import ZERO_WIDTH, code, fenced, inline, is_address, link, printable
@@ -68,10 +69,11 @@ def test_only_the_end_of_a_log_is_kept() -> None:
 
 
 @given(HOSTILE)
+@example("%")
 def test_a_link_leads_to_a_plain_address_or_nowhere(text: str) -> None:
     for url in (text, f"https://{text}", f"https://shop.example/{text}"):
         page = shown(f"see {link(url)}")
-        assert page.links == ([url] if is_address(url) else [])
+        assert page.links == ([normalizeLink(url)] if is_address(url) else [])  # a lone "%" becomes "%25"
         assert set(page.tags) <= {"p", "a", "code"}
 
 
