@@ -164,8 +164,14 @@ class Stage:
         return where == self.team or where.startswith(f"{self.team}--") or not where.startswith("team")
 
     def writes(self, mark: int) -> list[Any]:
-        """What our services wrote since then, by the API server's own audit log."""
-        return [write for write in self.installation.audit.writes_since(mark) if write.user.startswith(_OURS)]
+        """What our services wrote of this team since then, by the API server's own audit log. Other teams' environments,
+        of tests before this one, may go on meanwhile.
+        """
+        return [
+            write
+            for write in self.installation.audit.writes_since(mark)
+            if write.user.startswith(_OURS) and (write.namespace or write.name).split("--")[0] == self.team
+        ]
 
     async def handled(self) -> None:
         """Every delivery so far has been handled: nothing waits in the consumer, nothing is in its hands."""
