@@ -1,6 +1,6 @@
 """Whether the bus and the services on it are well, by what the bus itself knows. Pure.
 
-What the bus cannot know is not guessed: a service's version, and why it does not pull.
+What the bus cannot know is not guessed: why a service does not pull.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from catalyst.events.dead import Dead
 from catalyst.events.measuring import fill
+from catalyst.events.started import Started
 from catalyst.events.topology import Consumer, consumers, streams
 from catalyst.events.users import LOCKED
 from catalyst.events.watching import MAY_BE_FULL, NEARLY_FULL
@@ -60,11 +61,14 @@ class Leader:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """`problems`: every one, as a sentence that names what is unwell; empty when all is."""
+    """`problems`: every one, as a sentence that names what is unwell; empty when all is. `versions`: by service, of
+    whoever started last, who may be gone again; None: nobody said it.
+    """
 
     streams: tuple[StreamHealth, ...]
     consumers: tuple[ConsumerHealth, ...]
     leaders: tuple[Leader, ...]
+    versions: Mapping[str, Started | None]
     dead: Mapping[str, int]
     problems: tuple[str, ...]
 
@@ -87,6 +91,7 @@ def health(
     locks: Mapping[str, Lock | None],
     dead: Sequence[Dead],
     now: datetime,
+    versions: Mapping[str, Started | None] | None = None,
 ) -> Health:
     """`infos` and `found`: the server's answers about each stream and its consumers."""
     of_streams = tuple(_stream(config.name or "", infos.get(config.name or "")) for config in streams())
@@ -100,6 +105,7 @@ def health(
         of_streams,
         of_consumers,
         leaders,
+        versions or {},
         letters,
         (
             *(f"stream {each.name}: {each.problem}" for each in of_streams if each.problem),
