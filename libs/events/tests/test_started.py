@@ -15,7 +15,8 @@ async def test_the_version_that_started_last_is_known(bus_of: Any) -> None:
     oncall = await bus_of("oncall")
     assert await last_started(oncall, "builder") is None
     for service, version in (("builder", "a" * 40), ("notifier", "c" * 40), ("builder", "b" * 40 + "-dirty")):
-        await say_started(await bus_of(service), service, version)
+        async with asyncio.timeout(10):
+            await say_started(await bus_of(service), service, version)
     found = await last_started(oncall, "builder")
     assert found is not None
     assert found.version == "b" * 40 + "-dirty"
