@@ -87,6 +87,18 @@ async def test_which_version_of_each_service_started_last_is_shown(desk: Desk) -
     assert json.loads(ran.out)["versions"]["builder"]["version"] == f"{'a' * 40}-dirty"
 
 
+async def test_a_monitoring_page_that_does_not_answer_is_said_and_one_that_was_not_asked_too(desk: Desk) -> None:
+    (problem,) = [
+        each
+        for each in (await status(await desk.oncall(), utc_now(), "http://127.0.0.1:1")).problems
+        if each.startswith("server")
+    ]
+    assert problem.startswith("server: http://127.0.0.1:1 does not answer: Cannot connect")
+    said = (await desk.catalyst("status")).out
+    assert "the server's disk was not asked for: --monitoring http://127.0.0.1:8222" in said
+    assert "does not answer" not in said
+
+
 async def test_a_consumer_deleted_under_its_service_is_named(desk: Desk) -> None:
     async with all_services(desk):
         assert (await settled(desk)).well

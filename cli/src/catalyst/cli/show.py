@@ -306,6 +306,8 @@ class Printer:
         )
         for problem in one.problems:
             self._console.print(Text(_clean(problem), "red"))
+        if one.server is None:
+            self._console.print("the server's disk was not asked for: --monitoring http://127.0.0.1:8222")
         self._console.print("all is well" if one.well else f"problems: {len(one.problems)}")
 
     # What nobody could handle
