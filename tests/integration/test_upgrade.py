@@ -17,6 +17,7 @@ import json
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -102,12 +103,22 @@ async def stored(client: Client, stream: str) -> list[tuple[int, str, bytes]]:
     return [(one.sequence, one.subject, one.data) async for one in messages(client, stream, ">")]
 
 
+def listed(own: Installation, plural: str) -> list[dict[str, Any]]:
+    """All of a kind. After its type has changed the API server answers 429 for a moment, now or a little later."""
+    for _ in range(20):
+        answer = own.admin.get(f"/apis/catalyst.dev/v1alpha1/{plural}")
+        if answer.status_code != httpx.codes.TOO_MANY_REQUESTS:
+            break
+        time.sleep(0.5)
+    found: list[dict[str, Any]] = checked(answer).json()["items"]
+    return found
+
+
 def objects(own: Installation) -> dict[str, dict[str, Any]]:
     """Every Project and Environment of the older release's team: what was asked for, and who it is."""
     found = {}
     for plural in KINDS.values():
-        listed = checked(own.admin.get(f"/apis/catalyst.dev/v1alpha1/{plural}")).json()["items"]
-        for item in listed:
+        for item in listed(own, plural):
             if item["metadata"]["namespace"].split("--")[0] == OLD_TEAM:
                 found[f"{plural}/{item['metadata']['name']}"] = {
                     "uid": item["metadata"]["uid"],
@@ -121,7 +132,7 @@ def objects(own: Installation) -> dict[str, dict[str, Any]]:
 def still_valid(own: Installation) -> None:
     """Each stored object could be written as it is, and no field of it is unknown now."""
     for plural in KINDS.values():
-        for item in checked(own.admin.get(f"/apis/catalyst.dev/v1alpha1/{plural}")).json()["items"]:
+        for item in listed(own, plural):
             where = f"/apis/catalyst.dev/v1alpha1/namespaces/{item['metadata']['namespace']}/{plural}"
             params = {"dryRun": "All", "fieldValidation": "Strict"}
             checked(own.admin.put(f"{where}/{item['metadata']['name']}", params=params, json=item))
