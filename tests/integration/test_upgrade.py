@@ -20,6 +20,7 @@ import tarfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -285,7 +286,7 @@ async def test_older_services_go_on_while_the_rest_is_newer(
                 one = part(service, own, tmp_path, sources, hooks, port)
                 before.callback(one.stop)
                 one.start()
-                await asyncio.to_thread(one.wait_until, lambda port=port: answers(port), within=30)
+                await asyncio.to_thread(one.wait_until, partial(answers, port), within=30)
             stage.grant()
             stage.project()
             await stage.accepted()
@@ -300,7 +301,7 @@ async def test_older_services_go_on_while_the_rest_is_newer(
             for newer in (ingest, controller):
                 beside.callback(newer.part.stop)
                 newer.part.start()
-                await asyncio.to_thread(newer.part.wait_until, lambda port=newer.ops_port: answers(port), within=30)
+                await asyncio.to_thread(newer.part.wait_until, partial(answers, newer.ops_port), within=30)
             await pushed(stage, "b", "c", "with the newer ones beside them")
             await asyncio.to_thread(before.close)
             stage._webhook_url = ingest.url
