@@ -31,8 +31,8 @@ bench: setup ## benchmarks beside their physical limits: bench/results.json and 
 replay: python ## recorded decisions, decided again by this code; how much of the rules they pass (ACCEPT=1: it is meant)
 	@$(PY) tools/replay_corpus.py $(if $(ACCEPT),--accept)
 
-corpus: setup ## record these decisions anew, from all stories (NODE=1: and from the deployments on the node)
-	@$(PY) tools/replay_corpus.py --record $(if $(NODE),--node)
+corpus: setup ## record these decisions anew, from all stories (NODE=1: on the node; TESTS="FILE …": of these)
+	@$(PY) tools/replay_corpus.py --record $(if $(NODE),--node) $(TESTS)
 
 generate: python ## CRDs, schemas, AsyncAPI and reference from the models; example payloads into tests/data
 	@$(PY) tools/fetch_examples.py
