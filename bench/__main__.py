@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
-from bench import bus, decisions, environments, history, ingest, results
+from bench import bus, decisions, environments, history, ingest, many, results
 from bench.on_node import on_node, why_not_here
 from bench.product import ON_NODE
 from bench.run import Benchmark, Run
@@ -22,6 +22,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "timeline": history.timeline,
     "baseline": environments.baseline,
     "burst": environments.burst,
+    "many": many.many,
     "recording": decisions.recording,
     "replay-decisions": decisions.replay,
 }
