@@ -43,7 +43,7 @@ def control_plane(at: Layout, binaries: Mapping[str, Path], folder: Path) -> Con
             f"--kubelet-certificate-authority={pki / 'ca.crt'}",
             "--kubelet-preferred-address-types=InternalIP,Hostname",
             "--enable-admission-plugins=NodeRestriction",
-            *_front_proxy(pki),
+            *front_proxy(pki),
         ),
         CONTROLLER_MANAGER: (
             "--allocate-node-cidrs=true",
@@ -59,7 +59,7 @@ def control_plane(at: Layout, binaries: Mapping[str, Path], folder: Path) -> Con
     return plane
 
 
-def _front_proxy(pki: Path) -> tuple[str, ...]:
+def front_proxy(pki: Path) -> tuple[str, ...]:
     """The API server hands requests on to APIs that pods serve (metrics), and says who asks. They believe whoever has a
     certificate of this authority: it is none of the cluster's own, and its key is not kept.
     """
