@@ -51,8 +51,9 @@ def bounds(rows: Mapping[str, Found], life: Found) -> list[Bound]:
     burst, fsync = rows["burst"]["ours"], rows["ingest-fsync"]["ours"]
     found = [
         Bound(
-            "GitHub, what writes",
-            f"{life['forge_writes']} that write (`pull-request`); {FORGE_WRITES} an hour in an account",
+            "GitHub, content",
+            f"{life['forge_writes']} requests that write (`pull-request`); {FORGE_WRITES} an hour in an account, if each "
+            "counts as content",
             f"{FORGE_WRITES} / {life['forge_writes']}",
             FORGE_WRITES / life["forge_writes"],
             "a GitHub App and installation for each account: the limit is each account's own",
@@ -196,6 +197,7 @@ def _scaling(scaling: Mapping[str, Any]) -> list[str]:
         f"| a second, with two | {builder['handled_per_s_at_floor']:.0f} requests looked at "
         f"| {ingest['rate_per_s_at_floor']:.0f} webhooks stored on three servers |",
         f"| a second, with three | {builder['handled_per_s_at_ceiling']:.0f} | {ingest['rate_per_s_at_ceiling']:.0f} |",
+        f"| most processor time of a replica | – | {ingest['cores_a_replica']:.2f} cores |",
         "",
         f"A pull request opened at the end of builder's burst, behind {builder['waiting_amid']:,} requests, was served "
         f"after {builder['pull_request_amid_s']:.0f} s.",
@@ -224,7 +226,7 @@ def _median(values: Sequence[float]) -> float:
 
 
 def write(path: Path = DOCUMENT) -> None:
-    """Raises FileNotFoundError when `make scale` never ran."""
+    """Raises FileNotFoundError or KeyError when `make scale` did not measure all, ever."""
     path.write_text(page(path.read_text(), load(), json.loads(SCALING.read_text())))
 
 

@@ -38,9 +38,9 @@ from catalyst.local.supervisor import ROOT
 
 FLOOR, CEILING = 2, 3
 SCALING: Final = platform.OVERLAYS.parent / "scaling"
-BACKLOG: Final = 2_000
+BACKLOG: Final = 400
 """Requests that wait for builder while the burst lasts."""
-MOST: Final = 60_000
+MOST: Final = 10_000
 """Requests of a burst after which it is over, whatever happened."""
 ROUND: Final = 12.0
 """Seconds of load on one set of connections: only new ones reach a new replica."""
@@ -70,8 +70,8 @@ def overlay(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "HorizontalPodAutoscaler": [
             ("/spec/maxReplicas", CEILING),
             ("/spec/behavior/scaleDown", HASTE),
-            # Two cores are shared by the load, three NATS servers and all else: half a core each is out of reach.
-            ("/spec/metrics/0/resource/target/averageValue", "100m"),
+            # What three NATS servers store on these two cores takes no more than a tenth of one to receive.
+            ("/spec/metrics/0/resource/target/averageValue", "30m"),
         ],
     }
     others = ("env-controller", "dns-proxy", "notifier", "edge")
@@ -124,12 +124,11 @@ def pull(site: Site) -> Pull:
 
 @pytest.fixture(scope="module")
 def figures() -> Iterator[Figures]:
-    """What was measured, for docs/capacity.md."""
-    found: Figures = {}
+    """What was measured, for docs/capacity.md; what was not, this time, stays."""
+    found: Figures = json.loads(capacity.SCALING.read_text()) if capacity.SCALING.exists() else {}
     yield found
-    if found.keys() == {"pull-request", "builder", "webhook-ingest", "failover"}:  # else what was measured before stays
-        capacity.SCALING.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n")
-        capacity.write()
+    capacity.SCALING.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n")
+    capacity.write()
 
 
 def test_what_one_pull_request_costs(scaled: Product, site: Site, pull: Pull, figures: Figures) -> None:
@@ -191,7 +190,8 @@ def test_a_load_of_webhooks_scales_webhook_ingest_up_and_back(
     rounds: list[dict[str, Any]] = []
     while len(rounds) < 10 and not (rounds and rounds[-1]["replicas"] == CEILING):
         ready = replicas(scaled, "webhook-ingest")[1]
-        rounds.append({"replicas": ready, "at_s": time.monotonic() - begun, **load(scaled, tmp_path)})
+        at = time.monotonic() - begun
+        rounds.append({"replicas": ready, "at_s": at, **load(scaled, tmp_path), "cores": processor(scaled)})
         sys.stderr.write(f"webhook-ingest: {rounds[-1]}\n")
     assert rounds[0]["replicas"] == FLOOR
     assert rounds[-1]["replicas"] == CEILING
@@ -201,6 +201,7 @@ def test_a_load_of_webhooks_scales_webhook_ingest_up_and_back(
     figures["webhook-ingest"] = tell(
         "webhook-ingest",
         ready_s=rounds[-1]["at_s"],
+        cores_a_replica=max(each["cores"] for each in rounds),
         back_at_floor_s=time.monotonic() - ended,
         rate_per_s_at_floor=rounds[0]["rate"],
         p99_s_at_floor=rounds[0]["p99"],
@@ -242,6 +243,14 @@ def replicas(product: Product, service: str) -> tuple[int, int]:
     status = found.get("status", {})
     settled = status.get("replicas", 0) == status.get("readyReplicas", 0) == len(pods(product, service))
     return found["spec"]["replicas"], status.get("readyReplicas", 0) if settled else 0
+
+
+def processor(product: Product) -> float:
+    """Cores that a replica of webhook-ingest takes, as its autoscaler sees it."""
+    path = f"/apis/autoscaling/v2/namespaces/{SYSTEM_NAMESPACE}/horizontalpodautoscalers/webhook-ingest"
+    (seen,) = (product.sight.get(path) or {}).get("status", {}).get("currentMetrics") or [{}]
+    said: str = seen.get("resource", {}).get("current", {}).get("averageValue", "0")
+    return float(said.removesuffix("m")) / (1000 if said.endswith("m") else 1)
 
 
 def pods(product: Product, service: str) -> set[str]:
@@ -350,8 +359,8 @@ async def keep_busy(client: Client, product: Product, pull: Pull) -> dict[str, A
         if (full and full[-1][0] - full[0][0] > ROUND) or sent >= MOST:
             break
         more = max(0, BACKLOG - left)
-        for _ in range(0, more, 250):
-            ids = [f"{run}-{sent + number}" for number in range(250)]
+        for _ in range(0, more, 100):
+            ids = [f"{run}-{sent + number}" for number in range(100)]
             await asyncio.gather(*(stream.publish(subject, body, headers={**headers, "Nats-Msg-Id": i}) for i in ids))
             sent += len(ids)
         await asyncio.sleep(0.5)
