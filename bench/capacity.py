@@ -52,7 +52,7 @@ def bounds(rows: Mapping[str, Found], life: Found) -> list[Bound]:
     found = [
         Bound(
             "GitHub, content",
-            f"{life['forge_writes']} requests that write (`pull-request`); {FORGE_WRITES} an hour in an account, if each "
+            f"{life['forge_writes']} that write (`pull-request`); {FORGE_WRITES} an hour in an account, if each "
             "counts as content",
             f"{FORGE_WRITES} / {life['forge_writes']}",
             FORGE_WRITES / life["forge_writes"],
