@@ -187,6 +187,8 @@ def _memory_limit() -> int:
 
 
 def _scaling(scaling: Mapping[str, Any]) -> list[str]:
+    if not {"builder", "webhook-ingest"} <= scaling.keys():
+        return ["Not measured yet: `make scale`."]
     builder, ingest = scaling["builder"], scaling["webhook-ingest"]
     return [
         "| | builder | webhook-ingest |",
