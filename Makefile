@@ -4,7 +4,7 @@ PY := .venv/bin/python
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup python check test test-full bench generate dev demo demo-push demo-break demo-close demo-down \
+.PHONY: help setup python check test test-full scale bench generate dev demo demo-push demo-break demo-close demo-down \
 	cluster-up cluster-down cluster-status replay corpus lock clean
 
 help: ## this help
@@ -24,6 +24,9 @@ test: setup ## all tests on real servers; long matrices as a sample (make test P
 
 test-full: setup ## all tests, long matrices whole; continues after the last part that passed
 	@$(PY) tools/run_tests.py --full $(PARTS)
+
+scale: setup ## bursts scale services up and back, leaders fail over: KEDA on the node (builds it, 10 minutes, once)
+	@$(PY) tools/run_tests.py scaling
 
 bench: setup ## benchmarks beside their physical limits: bench/results.json and docs/benchmarks.md
 	@$(PY) -m bench
