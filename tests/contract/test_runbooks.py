@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from runbooks import RUNBOOKS, STANDS_FOR, Terminal, commands, commands_in, filled, follow
+from runbooks import INCIDENTS, RUNBOOKS, STANDS_FOR, Terminal, Told, commands, commands_in, filled, follow
 
 TESTS = Path(__file__).parents[1]
 PAGES = sorted(page.stem for page in RUNBOOKS.glob("*.md") if page.stem != "README")
@@ -50,6 +51,23 @@ def test_each_page_has_commands_that_can_be_typed(page: str) -> None:
     text = (RUNBOOKS / f"{page}.md").read_text(encoding="utf-8")
     assert text.count("```") == 2 * text.count("```sh"), "a block without `sh` is typed by nobody"
     assert f"]({page}.md)" in (RUNBOOKS / "README.md").read_text(encoding="utf-8")
+
+
+def test_each_block_of_the_incidents_is_typed() -> None:
+    text = INCIDENTS.read_text(encoding="utf-8")
+    blocks = Told.at(Terminal(TESTS, {})).blocks
+    walked = re.findall(r'told\.types\("([^"]+)"', (TESTS / "e2e" / "test_incidents.py").read_text(encoding="utf-8"))
+    assert sorted(walked) == sorted(blocks)
+    assert len(blocks) == text.count("```sh"), "a block without a mark is typed by nobody"
+
+
+def test_an_answer_of_another_shape_is_found(tmp_path: Path) -> None:
+    page = "<!-- walk: one -->\n```sh\necho a b c\n```\n\n```text\na … c\n```\n"
+    terminal = Terminal.of(tmp_path, tmp_path)
+    assert Told.at(terminal, page).types("one", {}) == "$ echo a b c\na b c\n"
+    assert Told.at(terminal, page).types("one", {"a b c": "c b a c"}), "names are those of the place"
+    with pytest.raises(AssertionError, match=r"incidents\.md, one: 'a … c' is not answered"):
+        Told.at(terminal, page.replace("a b c", "a b")).types("one", {})
 
 
 def test_a_page_is_typed_as_it_stands(tmp_path: Path) -> None:

@@ -37,11 +37,11 @@ SEEN = 20.0
 """Seconds until the bus was looked at, and said so."""
 
 
-async def followed(page: str, nats: Nats, folder: Path, *shows: str, replacing: dict[str, str] | None = None) -> str:
+async def followed(page: str, nats: Nats, folder: Path, *shows: str) -> str:
     """Its runbook, command by command, where the folder of keys is; what they said."""
     monitor = f"http://127.0.0.1:{nats.ports[1]}"
     terminal = Terminal.of(folder, nats.folder / "nkeys", CATALYST_NATS_URL=nats.url, MONITOR=monitor)
-    return await asyncio.to_thread(partial(follow, page, terminal, *shows, replacing=replacing))
+    return await asyncio.to_thread(partial(follow, page, terminal, *shows))
 
 
 async def metrics(service: Faulted) -> str:

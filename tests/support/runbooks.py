@@ -15,14 +15,16 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-RUNBOOKS: Final = Path(__file__).parents[2] / "docs" / "runbooks"
+DOCS: Final = Path(__file__).parents[2] / "docs"
+RUNBOOKS: Final = DOCS / "runbooks"
+INCIDENTS: Final = DOCS / "incidents.md"
 STANDS_FOR: Final = ("TEAM", "PROJECT", "ENVIRONMENT", "COMPONENT", "SERVICE", "INIT", "SECRET", "FILE", "REPOSITORY")
 """Words of the pages that stand for names."""
 _BLOCK: Final = re.compile(r"^( *)```sh\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
@@ -93,15 +95,10 @@ def filled(command: str, names: Mapping[str, str]) -> str:
     return _WORD.sub(lambda found: names[found[1]], command)
 
 
-def follow(page: str, terminal: Terminal, *shows: str, replacing: Mapping[str, str] | None = None, **names: str) -> str:
-    """Types all its commands, in order; what they said. `shows`: what must be among it, as the page promises.
-    `replacing`: what this place calls otherwise, such as a letter's number; each must be in the page.
-    """
+def follow(page: str, terminal: Terminal, *shows: str, **names: str) -> str:
+    """Types all its commands, in order; what they said. `shows`: what must be among it, as the page promises."""
     typed = commands(page)
     assert typed, f"docs/runbooks/{page}.md has no command in a block ```sh"
-    for old, new in (replacing or {}).items():
-        assert any(old in command for command in typed), f"docs/runbooks/{page}.md says {old!r} no longer"
-        typed = [command.replace(old, new) for command in typed]
     answers = []
     for command in (filled(command, names) for command in typed):
         try:
@@ -114,6 +111,43 @@ def follow(page: str, terminal: Terminal, *shows: str, replacing: Mapping[str, s
     assert missing == [], f"docs/runbooks/{page}.md does not show {missing}:\n{said}"
     _followed.add(page)
     return said
+
+
+_WALK: Final = re.compile(
+    r"^<!-- walk: (\S+) -->\n(```sh\n.*?^```)$(?:\n\n```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL
+)
+
+
+@dataclass(frozen=True)
+class Told:
+    """docs/incidents.md: what is typed below each mark, and what it must answer. `names`: what this place calls
+    otherwise; `typed`: the marks so far.
+    """
+
+    terminal: Terminal
+    blocks: Mapping[str, tuple[list[str], list[str]]]
+
+    @classmethod
+    def at(cls, terminal: Terminal, text: str | None = None) -> Told:
+        text = text or INCIDENTS.read_text(encoding="utf-8")
+        blocks = {name: (commands_in(block), shape.splitlines()) for name, block, shape in _WALK.findall(text)}
+        return cls(terminal, blocks)
+
+    def types(self, name: str, names: Mapping[str, str]) -> str:
+        """Each command of the block. Raises AssertionError when one fails, or the answer has another shape."""
+        typed, shape = self.blocks[name]
+        said = "\n".join(f"$ {command}\n{self.terminal.types(command)}" for command in _renamed(typed, names))
+        rest = " ".join(said.split())
+        for line in _renamed(shape, names):
+            found = re.search(".*?".join(re.escape(" ".join(part.split())) for part in line.split("…")), rest)
+            assert found, f"docs/incidents.md, {name}: {line!r} is not answered, or not in this order:\n{said}"
+            rest = rest[found.end() :]
+        return said
+
+
+def _renamed(lines: Sequence[str], names: Mapping[str, str]) -> list[str]:
+    known = re.compile("|".join(re.escape(name) for name in sorted(names, key=len, reverse=True)) or "$^")
+    return [known.sub(lambda found: names[found[0]], line) for line in lines]
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,0 +1,286 @@
+"""docs/incidents.md, walked: each command is typed while it is really so, where `make demo-shell` leads, and answers as
+the page shows; at the end all is well again. The runbooks of the alerts that belong to it are followed on the way.
+
+One pull request for all of them, in the page's order: each leaves it Ready.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from product import Product, Pull, example, until
+from runbooks import Terminal, Told, follow, runbook
+from stage import pull_request_payload
+from victims import victim
+
+from catalyst.events.bus import Bus, BusSettings
+from catalyst.events.users import inbox_prefix
+from catalyst.model.clock import utc_now
+from catalyst.model.environment import Phase
+
+pytestmark = pytest.mark.usefixtures("cleared")
+
+DOCKERFILE = b'FROM python:3-slim\nWORKDIR /app\nCOPY . .\nEXPOSE 8080\nUSER 1000\nCMD ["python3", "app.py"]\n'
+BREAKS = {"Dockerfile": DOCKERFILE + b"RUN echo out of cheese && exit 3\n"}
+WRONG = "CATALYST_HTTP_PORT=never"
+
+
+@pytest.fixture(scope="module")
+def pull(product: Product) -> Pull:
+    files = {**example("hello"), "Dockerfile": DOCKERFILE}
+    return product.team().site("hello", files).pull_request({"README.md": "Greet people better.\n"})
+
+
+@pytest.fixture
+def well(pull: Pull) -> Pull:
+    """The same, Ready."""
+    pull.until(Phase.READY)
+    return pull
+
+
+@pytest.fixture(scope="module")
+def told(on_call: Terminal) -> Told:
+    return Told.at(on_call)
+
+
+def names(pull: Pull) -> dict[str, str]:
+    """What the demo calls otherwise."""
+    of = pull.identity
+    return {
+        "acme/hello/pr-1": str(of),
+        "acme--hello": f"{of.team}--{of.project}",
+        "environment/pr-1": f"environment/{of.environment}",
+    }
+
+
+def test_the_pull_request_is_red(well: Pull, told: Told) -> None:
+    well.push(BREAKS)
+    well.until(Phase.DEGRADED)
+    told.types("red", names(well))
+    told.types("red-story", names(well))
+    well.push({"Dockerfile": DOCKERFILE})
+    well.until(Phase.READY)
+    told.types("red-over", names(well))
+
+
+@runbook("CatalystServiceDown")
+def test_nothing_happens_after_a_push(product: Product, well: Pull, told: Told, on_call: Terminal) -> None:
+    ingest = "deployment/webhook-ingest"
+    product.system.run("scale", ingest, "--replicas=0")
+    try:
+        product.system.run("wait", "pod", "--selector=app.kubernetes.io/name=webhook-ingest", "--for=delete")
+        product.system.run("set", "env", ingest, WRONG)
+        product.system.run("scale", ingest, "--replicas=1")
+        well.push({"README.md": "Pushed while nobody hears it.\n"})
+        until(lambda: _restarts(product, "webhook-ingest") > 1, "it ends again and again", 60)
+        told.types("silent", names(well))
+        told.types("silent-log", names(well))
+        follow("CatalystServiceDown", on_call, "CATALYST_HTTP_PORT", "Exit Code: 2", SERVICE="webhook-ingest")
+        told.types("silent-mend", names(well))
+    finally:
+        product.system.run("set", "env", ingest, f"{WRONG.partition('=')[0]}-")
+        product.system.run("scale", ingest, "--replicas=1")
+        product.available("webhook-ingest")
+    well.until(Phase.READY)
+    told.types("silent-over", names(well))
+
+
+def _restarts(product: Product, service: str) -> int:
+    found = product.system.get("pods", f"--selector=app.kubernetes.io/name={service}")["items"]
+    return max(
+        (each["restartCount"] for pod in found for each in pod["status"].get("containerStatuses", ())), default=0
+    )
+
+
+def test_something_was_given_up(well: Pull, told: Told) -> None:
+    """Words on a subject of facts that are no event, by whoever has webhook-ingest's key."""
+    subject = f"scm.github.{well.site.team}.hello.pull_request.1"
+    _on_the_bus(told, "webhook-ingest", lambda jetstream: jetstream.publish(subject, b"no event"))
+    first = _letters(told, 1)[0]
+    told.types("dead", {**names(well), "DEAD/1": first})
+    told.types("dead-again", {**names(well), "DEAD/1": first})
+    second = next(letter for letter in _letters(told, 1) if letter != first)
+    told.types("dead-drop", {**names(well), "DEAD/2": second})
+    assert _letters(told, 0) == []
+
+
+def _letters(told: Told, count: int) -> list[str]:
+    """Those that nobody has dealt with, when there are so many."""
+
+    def found() -> list[str] | None:
+        listed = [f"DEAD/{each['sequence']}" for each in json.loads(told.terminal.types("catalyst dead list -o json"))]
+        return listed if len(listed) == count else None
+
+    until(lambda: found() is not None, f"{count} letters", 30, lambda: told.terminal.types("catalyst dead list"))
+    return found() or []
+
+
+@runbook("CatalystBusProblem")
+def test_the_bus_is_sick(product: Product, well: Pull, told: Told, on_call: Terminal) -> None:
+    _on_the_bus(told, "operator", lambda jetstream: jetstream.delete_consumer("EVENTS", "notifier"))
+    until(lambda: "notifier is not there" in on_call.types("catalyst status").replace("\n", " "), "it is seen", 30)
+    told.types("sick", names(well))
+    follow("CatalystBusProblem", on_call, "consumer notifier is not there", SERVICE="notifier")
+    told.types("sick-mend", names(well))
+    product.available("notifier")
+    until(lambda: "not there" not in told.types("sick-over", names(well)), "it is well", 30)
+
+
+def test_what_was_it_like_and_who_did_it(well: Pull, told: Told) -> None:
+    then = f"{utc_now() - timedelta(seconds=1):%Y-%m-%dT%H:%M:%SZ}"
+    before = well.head
+    well.push({"README.md": "Another commit.\n"})
+    well.until(Phase.READY)
+    said = told.types("then", {**names(well), "10:14": then})
+    assert before[:7] in said
+    assert well.head[:7] in said
+    told.types("who", names(well))
+
+
+def test_would_todays_code_decide_the_same(well: Pull, told: Told) -> None:
+    told.types("again", names(well))
+
+
+@runbook("CatalystGoneLate", "CatalystEdgeBehind")
+def test_it_does_not_go_away(product: Product, well: Pull, told: Told, on_call: Terminal) -> None:
+    edge = product.kubectl.within("catalyst-edge")
+    edge.run("scale", "deployment/edge", "--replicas=0")
+    try:
+        edge.run("wait", "pod", "--selector=app.kubernetes.io/name=edge", "--for=delete")
+        well.close()
+        until(lambda: "not everything could be done" in product.sight.log_end("dns-proxy", 50), "dns-proxy warns", 60)
+        until(lambda: "dns-proxy has not said" in on_call.types(f"catalyst why {well.identity}"), "it waits", 60)
+        told.types("stays", names(well))
+        follow("CatalystGoneLate", on_call, "waits: dns-proxy has not said that", well.namespace, **well.names)
+        follow("CatalystEdgeBehind", on_call, "not everything could be done")
+        told.types("stays-mend", names(well))
+    finally:
+        edge.run("scale", "deployment/edge", "--replicas=1")
+    well.until_over()
+
+
+# Alerts that no incident of the page comes by
+
+
+@runbook("CatalystBuildsWait", "CatalystReadyLate")
+def test_builds_wait_for_a_node(product: Product, pull: Pull, on_call: Terminal) -> None:
+    (node,) = product.kubectl.get("nodes")["items"]
+    name = node["metadata"]["name"]
+    product.kubectl.run("cordon", name)
+    try:
+        waits = pull.site.pull_request({"README.md": "It waits.\n"}, branch="waits")
+        until(lambda: "Pending" in _pods_of_builds(product), "its build's pod is pending", 30)
+        follow("CatalystBuildsWait", on_call, "Pending", "SchedulingDisabled")
+        follow("CatalystReadyLate", on_call, "Building for", **waits.names)
+    finally:
+        product.kubectl.run("uncordon", name)
+    waits.until(Phase.READY)
+
+
+def _pods_of_builds(product: Product) -> str:
+    return product.kubectl.run("get", "pods", "--all-namespaces", "--selector=catalyst.dev/build")
+
+
+@runbook("CatalystForgeRefuses", "CatalystKeysFail")
+def test_the_forge_refuses_what_notifier_tells(product: Product, pull: Pull, on_call: Terminal) -> None:
+    installation = next(i for i in product.github.state.installations.values() if i.account.login == pull.site.team)
+    kept = {name: installation.permissions.pop(name) for name in ("issues", "pull_requests")}
+    try:
+        untold = pull.site.pull_request({"README.md": "Nobody is told.\n"}, branch="untold")
+        until(lambda: "refuse" in product.sight.log_end("notifier", 100), "notifier is refused", 60)
+        follow("CatalystForgeRefuses", on_call, "refuse")
+        follow("CatalystKeysFail", on_call, "refuse", SERVICE="notifier", **untold.names)
+    finally:
+        installation.permissions |= kept
+    untold.until(Phase.READY)
+
+
+@runbook("CatalystConsumerBehind", "CatalystQueueOld")
+def test_a_service_is_behind(product: Product, pull: Pull, on_call: Terminal) -> None:
+    """env-controller stands still while a hundred webhooks come for it."""
+    controller = victim(product, "env-controller")
+    controller.process.suspend()
+    try:
+        _webhooks(product, 101)
+        follow("CatalystConsumerBehind", on_call, "env-controller", "101 ", SERVICE="env-controller")
+        follow("CatalystQueueOld", on_call, "env-controller-", SERVICE="env-controller")
+    finally:
+        controller.process.resume()
+    product.available("env-controller")
+
+
+def _webhooks(product: Product, count: int) -> None:
+    """Of a repository that no Project names."""
+    secret = product.done.webhook_secret.read_text().strip().encode()
+    with httpx.Client(trust_env=False) as client:
+        for number in range(1, count + 1):
+            body = json.dumps(pull_request_payload("nobody/knows", number, datetime.now(UTC))).encode()
+            headers = {
+                "content-type": "application/json",
+                "x-github-event": "pull_request",
+                "x-github-delivery": f"behind-{time.time_ns()}",
+                "x-hub-signature-256": "sha256=" + hmac.new(secret, body, hashlib.sha256).hexdigest(),
+            }
+            client.post(product.done.webhook_url, content=body, headers=headers).raise_for_status()
+
+
+@runbook("CatalystNobodyLeads")
+def test_nobody_leads(product: Product, on_call: Terminal) -> None:
+    """Somebody has env-controller's lease and does nothing with it."""
+    now = datetime.now(UTC)
+    theirs = {
+        "holderIdentity": "somebody-else",
+        "leaseDurationSeconds": 30,
+        "renewTime": f"{now:%Y-%m-%dT%H:%M:%S.%fZ}",
+    }
+    product.system.run("patch", "lease", "env-controller", "--type=merge", f"--patch={json.dumps({'spec': theirs})}")
+    time.sleep(2)
+    follow("CatalystNobodyLeads", on_call, "somebody-else", SERVICE="env-controller")
+    product.available("env-controller")
+
+
+@runbook("CatalystWebhooksUnavailable")
+def test_webhooks_are_not_taken(product: Product, told: Told, on_call: Terminal) -> None:
+    with _full(told, "SCM"), pytest.raises(httpx.HTTPStatusError, match="503"):
+        _webhooks(product, 1)
+    follow("CatalystWebhooksUnavailable", on_call, "webhook not taken")
+
+
+@contextmanager
+def _full(told: Told, stream: str) -> Iterator[None]:
+    """It has no room for anything, until the topology is applied."""
+
+    async def fill(jetstream: Any) -> None:
+        info = await jetstream.stream_info(stream)
+        await jetstream.update_stream(info.config.evolve(max_bytes=info.state.bytes + 1))
+
+    _on_the_bus(told, "operator", fill)
+    try:
+        yield
+    finally:
+        told.terminal.types("python -m catalyst.events apply --url $CATALYST_NATS_URL --seed keys/nkeys/operator.seed")
+
+
+def _on_the_bus(told: Told, user: str, act: Callable[[Any], Awaitable[Any]]) -> None:
+    """What no command does to a bus, by one user's key: `act` gets its JetStream."""
+
+    async def acts() -> None:
+        seed = told.terminal.folder / "keys" / "nkeys" / f"{user}.seed"
+        settings = BusSettings(told.terminal.environ["CATALYST_NATS_URL"], seed, inbox_prefix(user), drain_patience=1)
+        bus = await Bus.connect(settings, name=user, clock=utc_now)
+        try:
+            await act(bus._client.jetstream())
+        finally:
+            await bus.drain()
+
+    asyncio.run(acts())
