@@ -21,7 +21,7 @@ from typing import Any
 
 import httpx
 import pytest
-from product import Product, Pull, example, until
+from product import Product, Pull, another_hello, example, until
 from runbooks import Terminal, Told, follow, runbook
 from stage import pull_request_payload
 from victims import victim
@@ -42,7 +42,7 @@ WRONG = "CATALYST_HTTP_PORT=never"
 @pytest.fixture(scope="module")
 def pull(product: Product) -> Pull:
     files = {**example("hello"), "Dockerfile": DOCKERFILE}
-    return product.team().site("hello", files).pull_request({"README.md": "Greet people better.\n"})
+    return product.team().site("hello", files).pull_request(another_hello("incidents"))
 
 
 @pytest.fixture
@@ -58,6 +58,16 @@ def well(pull: Pull) -> Pull:
 @pytest.fixture(scope="module")
 def told(on_call: Terminal) -> Told:
     return Told.at(on_call)
+
+
+def known(told: Told, pull: Pull, phase: Phase) -> None:
+    """The bus knows it as well, which it does a moment after the cluster."""
+
+    def so() -> bool:
+        said = " ".join(told.terminal.types(f"catalyst env show {pull.identity}").split())
+        return f"phase {phase}" in said and f"commit {pull.head}" in said
+
+    until(so, f"{phase} is said of {pull.head}", 20)
 
 
 def names(pull: Pull) -> dict[str, str]:
@@ -82,10 +92,12 @@ def test_the_shell_of_the_demo_has_it_all(well: Pull) -> None:
 def test_the_pull_request_is_red(well: Pull, told: Told) -> None:
     well.push(BREAKS)
     well.until(Phase.DEGRADED)
+    known(told, well, Phase.DEGRADED)
     told.types("red", names(well))
     told.types("red-story", names(well))
     well.push(MENDS)
     well.until(Phase.READY)
+    known(told, well, Phase.READY)
     told.types("red-over", names(well))
 
 
@@ -97,7 +109,7 @@ def test_nothing_happens_after_a_push(product: Product, well: Pull, told: Told, 
         product.system.run("wait", "pod", "--selector=app.kubernetes.io/name=webhook-ingest", "--for=delete")
         product.system.run("set", "env", ingest, WRONG)
         product.system.run("scale", ingest, "--replicas=1")
-        well.push({"README.md": "Pushed while nobody hears it.\n"})
+        well.push(another_hello("pushed while nobody hears it"))
         until(lambda: "CrashLoopBackOff" in product.system.run("get", "pods"), "it ends again and again", 60)
         told.types("silent", names(well))
         told.types("silent-log", names(well))
@@ -108,6 +120,7 @@ def test_nothing_happens_after_a_push(product: Product, well: Pull, told: Told, 
         product.system.run("scale", ingest, "--replicas=1")
         product.available("webhook-ingest")
     well.until(Phase.READY)
+    known(told, well, Phase.READY)
     told.types("silent-over", names(well))
 
 
@@ -115,23 +128,26 @@ def test_something_was_given_up(well: Pull, told: Told) -> None:
     """Words on a subject of facts that are no event, by whoever has webhook-ingest's key."""
     subject = f"scm.github.{well.site.team}.hello.pull_request.1"
     _on_the_bus(told, "webhook-ingest", lambda jetstream: jetstream.publish(subject, b"no event"))
-    until(lambda: len(_letters(told)) == 1, "env-controller gives it up", 30)
-    what_it_is = {**names(well), "DEAD/1": _letters(told)[0]}
+    until(lambda: _letters(told, "--service env-controller"), "env-controller gives it up", 30)
+    what_it_is = {**names(well), "DEAD/1": _letters(told, "--service env-controller")[0]}
     told.types("dead", what_it_is)
     told.types("dead-again", what_it_is)
     told.types("dead-drop", what_it_is)
+    for letter in _letters(told):  # others read facts, too
+        told.terminal.types(f'catalyst dead drop {letter} --reason "as env-controller\'s"')
     assert _letters(told) == []
 
 
-def _letters(told: Told) -> list[str]:
+def _letters(told: Told, of: str = "") -> list[str]:
     """Those that nobody has dealt with."""
-    return [each["ref"] for each in json.loads(told.terminal.types("catalyst dead list -o json"))]
+    return [each["ref"] for each in json.loads(told.terminal.types(f"catalyst dead list {of} -o json"))]
 
 
 @runbook("CatalystBusProblem")
 def test_the_bus_is_sick(product: Product, well: Pull, told: Told, on_call: Terminal) -> None:
     _on_the_bus(told, "operator", lambda jetstream: jetstream.delete_consumer("EVENTS", "notifier"))
     until(lambda: "notifier is not there" in on_call.types("catalyst status").replace("\n", " "), "it is seen", 30)
+    until(lambda: _is_unready(product, "notifier"), "notifier is not ready", 60)
     told.types("sick", names(well))
     follow("CatalystBusProblem", on_call, "consumer notifier is not there", SERVICE="notifier")
     told.types("sick-mend", names(well))
@@ -139,11 +155,17 @@ def test_the_bus_is_sick(product: Product, well: Pull, told: Told, on_call: Term
     until(lambda: "not there" not in told.types("sick-over", names(well)), "it is well", 30)
 
 
+def _is_unready(product: Product, service: str) -> bool:
+    pods = product.system.run("get", "pods", f"--selector=app.kubernetes.io/name={service}")
+    return "0/1" in pods
+
+
 def test_what_was_it_like_and_who_did_it(well: Pull, told: Told) -> None:
     then = f"{utc_now() - timedelta(seconds=1):%Y-%m-%dT%H:%M:%SZ}"
     before = well.head
-    well.push({"README.md": "Another commit.\n"})
+    well.push(another_hello("asked about a day later"))
     well.until(Phase.READY)
+    known(told, well, Phase.READY)
     said = told.types("then", {**names(well), "10:14": then})
     assert before[:7] in said
     assert well.head[:7] in said
@@ -170,6 +192,7 @@ def test_it_does_not_go_away(product: Product, well: Pull, told: Told, on_call: 
     finally:
         edge.run("scale", "deployment/edge", "--replicas=1")
     well.until_over()
+    told.types("stays-over", names(well))
 
 
 # Alerts that no incident of the page comes by
@@ -181,7 +204,7 @@ def test_builds_wait_for_a_node(product: Product, pull: Pull, on_call: Terminal)
     name = node["metadata"]["name"]
     product.kubectl.run("cordon", name)
     try:
-        waits = pull.site.pull_request({"README.md": "It waits.\n"}, branch="waits")
+        waits = pull.site.pull_request(another_hello("it waits"), branch="waits")
         until(lambda: "Pending" in _pods_of_builds(product), "its build's pod is pending", 30)
         follow("CatalystBuildsWait", on_call, "Pending", "SchedulingDisabled")
         follow("CatalystReadyLate", on_call, "Building for", **waits.names)
@@ -195,14 +218,15 @@ def _pods_of_builds(product: Product) -> str:
 
 
 @runbook("CatalystForgeRefuses", "CatalystKeysFail")
-def test_the_forge_refuses_what_notifier_tells(product: Product, pull: Pull, on_call: Terminal) -> None:
-    installation = next(i for i in product.github.state.installations.values() if i.account.login == pull.site.team)
+def test_the_forge_refuses_what_notifier_tells(product: Product, on_call: Terminal) -> None:
+    team = product.team()
+    installation = next(i for i in product.github.state.installations.values() if i.account.login == team.name)
     kept = {name: installation.permissions.pop(name) for name in ("issues", "pull_requests")}
     try:
-        untold = pull.site.pull_request({"README.md": "Nobody is told.\n"}, branch="untold")
-        until(lambda: "refuse" in product.sight.log_end("notifier", 100), "notifier is refused", 60)
-        follow("CatalystForgeRefuses", on_call, "refuse")
-        follow("CatalystKeysFail", on_call, "refuse", SERVICE="notifier", **untold.names)
+        untold = team.site("untold", example("hello")).pull_request(another_hello("nobody is told"))
+        until(lambda: "the forge refuses" in product.sight.log_end("notifier", 100), "notifier is refused", 60)
+        follow("CatalystForgeRefuses", on_call, "the forge refuses")
+        follow("CatalystKeysFail", on_call, "the forge refuses", SERVICE="notifier", **untold.names)
     finally:
         installation.permissions |= kept
     untold.until(Phase.READY)
