@@ -254,12 +254,17 @@ async def test_what_somebody_else_has(stage: Stage, on_call: OnCall) -> None:
     await taken_host.routed(taken_host.host, live=False, reason=await _claimed_twice(taken_host))
     await impossible.routed(impossible.host, live=False, reason=await _not_of_the_zone(impossible))
     await refused.routed(refused.host, live=False, reason=f"{refused.host}: Cloudflare answered 403: quota exceeded")
-    for page, story in (("HostTaken", taken_host), ("InvalidHost", impossible), ("RouteFailed", refused)):
-        await on_call.said(story.name, page)
-        await on_call.follows(page, f"first cause {page}, ", story.host, of=story.name)
 
-    await on_call.said("pr-4", "NamespaceTaken")
-    await on_call.follows("NamespaceTaken", "first cause NamespaceTaken, ", f'"{taken}" deleted', of="pr-4")
+    async def followed(page: str, name: str, shows: str) -> None:
+        await on_call.said(name, page)
+        await on_call.follows(page, f"first cause {page}, ", shows, of=name)
+
+    await asyncio.gather(
+        followed("HostTaken", taken_host.name, taken_host.host),
+        followed("InvalidHost", impossible.name, impossible.host),
+        followed("RouteFailed", refused.name, refused.host),
+        followed("NamespaceTaken", "pr-4", f'"{taken}" deleted'),
+    )
     await on_call.begun("pr-4")
 
 
