@@ -61,13 +61,14 @@ class Terminal:
             ["bash", "-c", command],
             cwd=self.folder,
             env=self.environ,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
             stdin=subprocess.DEVNULL,
-            timeout=60,
+            timeout=150,
             check=False,
         )
-        said = done.stdout + done.stderr
+        said = done.stdout
         allowed = (0, 1) if _SAYS_WHAT_IS_UNWELL.match(command) else (0,)
         assert done.returncode in allowed, f"`{command}` ended with {done.returncode}:\n{said}"
         assert "Traceback" not in said, f"`{command}`:\n{said}"
