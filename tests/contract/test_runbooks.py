@@ -59,6 +59,7 @@ def test_each_block_of_the_incidents_is_typed() -> None:
     walked = re.findall(r'told\.types\("([^"]+)"', (TESTS / "e2e" / "test_incidents.py").read_text(encoding="utf-8"))
     assert sorted(walked) == sorted(blocks)
     assert len(blocks) == text.count("```sh"), "a block without a mark is typed by nobody"
+    assert [name for name, (_, shape) in blocks.items() if not shape] == [], "a block without an answer"
 
 
 def test_an_answer_of_another_shape_is_found(tmp_path: Path) -> None:

@@ -224,7 +224,9 @@ async def test_a_secret_that_is_not_there(stage: Stage, on_call: OnCall, tmp_pat
     await stage.deliver(stage.pull_request(1))
     await on_call.said("pr-1", "SecretNotReadable")
     about = {"SECRET": "stripe", "FILE": "stripe.env"}
-    await on_call.follows("SecretNotReadable", "first cause web: SecretNotReadable, ", "env-controller yes $", **about)
+    await on_call.follows(
+        "SecretNotReadable", "first cause web: SecretNotReadable, ", "yes Name: catalyst-shared-secrets", **about
+    )
     on_call.touch("pr-1")
     await on_call.said("pr-1", "SecretNotFound")
     said = await on_call.follows(

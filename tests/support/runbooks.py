@@ -32,6 +32,9 @@ _WORD: Final = re.compile(rf"\b({'|'.join(STANDS_FOR)})\b")
 _SAYS_WHAT_IS_UNWELL: Final = re.compile(r"catalyst (why|status) ?")
 """May end with 1: then something is unwell (docs/reference/cli.md)."""
 
+Answers = Sequence[tuple[str, str]]
+"""Commands, and what each printed."""
+
 runbook = pytest.mark.runbook
 """Of a test that follows these pages."""
 
@@ -74,6 +77,10 @@ class Terminal:
         assert "Traceback" not in said, f"`{command}`:\n{said}"
         return said
 
+    def types_all(self, commands: Sequence[str]) -> Answers:
+        """One after the other."""
+        return [(command, self.types(command)) for command in commands]
+
 
 _followed: set[str] = set()
 
@@ -100,18 +107,24 @@ def follow(page: str, terminal: Terminal, *shows: str, **names: str) -> str:
     """Types all its commands, in order; what they said. `shows`: what must be among it, as the page promises."""
     typed = commands(page)
     assert typed, f"docs/runbooks/{page}.md has no command in a block ```sh"
-    answers = []
-    for command in (filled(command, names) for command in typed):
-        try:
-            answers.append(f"$ {command}\n{terminal.types(command)}")
-        except AssertionError as error:
-            raise AssertionError(f"docs/runbooks/{page}.md: {error}") from error
-    said = "\n".join(answers)
-    flat = " ".join(said.split())
-    missing = [text for text in shows if text not in flat]
-    assert missing == [], f"docs/runbooks/{page}.md does not show {missing}:\n{said}"
+    try:
+        answers = terminal.types_all([filled(command, names) for command in typed])
+    except AssertionError as error:
+        raise AssertionError(f"docs/runbooks/{page}.md: {error}") from error
+    missing = [text for text in shows if text not in flat(answers)]
+    assert missing == [], f"docs/runbooks/{page}.md does not show {missing}:\n{seen(answers)}"
     _followed.add(page)
-    return said
+    return seen(answers)
+
+
+def seen(answers: Answers) -> str:
+    """What stands in the terminal: commands and answers."""
+    return "\n".join(f"$ {command}\n{answer}" for command, answer in answers)
+
+
+def flat(answers: Answers) -> str:
+    """The answers alone, in one line: how wide the columns are is no matter."""
+    return " ".join(" ".join(answer for _, answer in answers).split())
 
 
 _WALK: Final = re.compile(
@@ -121,9 +134,7 @@ _WALK: Final = re.compile(
 
 @dataclass(frozen=True)
 class Told:
-    """docs/incidents.md: what is typed below each mark, and what it must answer. `names`: what this place calls
-    otherwise; `typed`: the marks so far.
-    """
+    """docs/incidents.md, told in one terminal. `blocks`: mark → what is typed below it, and the answers' shape."""
 
     terminal: Terminal
     blocks: Mapping[str, tuple[list[str], list[str]]]
@@ -135,15 +146,19 @@ class Told:
         return cls(terminal, blocks)
 
     def types(self, name: str, names: Mapping[str, str]) -> str:
-        """Each command of the block. Raises AssertionError when one fails, or the answer has another shape."""
+        """Each command of the block; what the terminal shows. `names`: what is called otherwise here than in the page.
+
+        Raises AssertionError when a command fails, or the answers have another shape.
+        """
         typed, shape = self.blocks[name]
-        said = "\n".join(f"$ {command}\n{self.terminal.types(command)}" for command in _renamed(typed, names))
-        rest = " ".join(said.split())
+        answers = self.terminal.types_all(_renamed(typed, names))
+        rest = flat(answers)
         for line in _renamed(shape, names):
             found = re.search(".*?".join(re.escape(" ".join(part.split())) for part in line.split("…")), rest)
-            assert found, f"docs/incidents.md, {name}: {line!r} is not answered, or not in this order:\n{said}"
+            said = f"docs/incidents.md, {name}: {line!r} is not answered, or not in this order:\n{seen(answers)}"
+            assert found, said
             rest = rest[found.end() :]
-        return said
+        return seen(answers)
 
 
 def _renamed(lines: Sequence[str], names: Mapping[str, str]) -> list[str]:
