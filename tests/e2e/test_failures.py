@@ -160,6 +160,8 @@ def outside(product: Product, on_call: Terminal) -> dict[str, Pull]:
 
 def _followed_outside(on_call: Terminal, waits: dict[str, Pull]) -> None:
     """Nothing is typed there that heals: it is tried again by itself when the cause is gone."""
+    for reason, pull in waits.items():
+        _blamed(pull, reason)
     unstored, unreadable = waits["RegistryRefused"], waits["SourceNotReadable"]
     seen = ("first cause web: RegistryRefused, ", str(unstored.identity))
     follow("RegistryRefused", on_call, *seen, **unstored.names)
@@ -216,7 +218,7 @@ def test_each_runbook_is_followed(broken: dict[str, Pull], on_call: Terminal) ->
 
     def followed(case: Case) -> None:
         pull = broken[case.name]
-        pull.until(Phase.FAILED, case.reason)
+        _blamed(pull, case.reason)
         seen = (f"first cause web: {case.reason}, ", SHOWN[case.reason])
         follow(case.reason, on_call, *seen, INIT="migrate", **pull.names)
 
