@@ -228,7 +228,7 @@ def test_builds_wait_for_a_node(product: Product, pull: Pull, on_call: Terminal)
         follow("CatalystReadyLate", on_call, "Building for", **waits.names)
     finally:
         product.kubectl.run("uncordon", name)
-    waits.until(Phase.READY)
+    until(lambda: "Pending" not in _pods_of_builds(product), "it is built, now that there is a place", 60)
 
 
 def _pods_of_builds(product: Product) -> str:
