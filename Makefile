@@ -4,8 +4,8 @@ PY := .venv/bin/python
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup python check test test-full bench generate dev demo demo-push demo-break demo-close demo-shell \
-	demo-down cluster-up cluster-down cluster-status replay corpus lock clean
+.PHONY: help setup python check test test-full scale bench generate dev demo demo-push demo-break demo-close \
+	demo-shell demo-down cluster-up cluster-down cluster-status replay corpus lock clean
 
 help: ## this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,14 +25,17 @@ test: setup ## all tests on real servers; long matrices as a sample (make test P
 test-full: setup ## all tests, long matrices whole; continues after the last part that passed
 	@$(PY) tools/run_tests.py --full $(PARTS)
 
+scale: setup ## bursts scale services up and back, leaders fail over: KEDA on the node (builds it, 10 minutes, once)
+	@$(PY) tools/run_tests.py scaling
+
 bench: setup ## benchmarks beside their physical limits: bench/results.json and docs/benchmarks.md
 	@$(PY) -m bench
 
 replay: python ## recorded decisions, decided again by this code; how much of the rules they pass (ACCEPT=1: it is meant)
 	@$(PY) tools/replay_corpus.py $(if $(ACCEPT),--accept)
 
-corpus: setup ## record these decisions anew, from all stories (NODE=1: and from the deployments on the node)
-	@$(PY) tools/replay_corpus.py --record $(if $(NODE),--node)
+corpus: setup ## record these decisions anew, from all stories (NODE=1: on the node; TESTS="FILE …": of these)
+	@$(PY) tools/replay_corpus.py --record $(if $(NODE),--node) $(TESTS)
 
 generate: python ## CRDs, schemas, AsyncAPI and reference from the models; example payloads into tests/data
 	@$(PY) tools/fetch_examples.py

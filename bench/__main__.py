@@ -1,4 +1,4 @@
-"""`python -m bench [name…]`: measures, keeps bench/results.json and docs/benchmarks.md."""
+"""`python -m bench [name…]`: measures; keeps bench/results.json and the figures in docs: benchmarks.md, capacity.md."""
 
 import argparse
 import sys
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
-from bench import bus, decisions, environments, history, ingest, results
+from bench import bus, capacity, decisions, environments, history, ingest, many, results
 from bench.on_node import on_node, why_not_here
 from bench.product import ON_NODE
 from bench.run import Benchmark, Run
@@ -22,6 +22,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "timeline": history.timeline,
     "baseline": environments.baseline,
     "burst": environments.burst,
+    "many": many.many,
     "recording": decisions.recording,
     "replay-decisions": decisions.replay,
 }
@@ -52,6 +53,7 @@ def main() -> int:
             of_run = {"commit": commit, "machine": machine, "runs": run.runs, "quick": run.quick}
             rows = results.merge([row.document(**of_run) for row in found])
             sys.stderr.write(f"{name}: {time.monotonic() - began:.0f} s\n")
+    capacity.write()
     chosen = [row for row in rows if row["benchmark"] in names]
     sys.stdout.write(results.table(chosen))
     return 0 if all(row["holds"] for row in chosen) else 1

@@ -11,14 +11,15 @@ from typing import Final
 import uvloop
 
 from bench import drive
-from bench.environments import CONTROLLER, webhooks
+from bench.environments import CONTROLLER, quiet, webhooks
 from bench.results import ROOT, Row
 from bench.run import Run
-from bench.servers import installation, service, tool
+from bench.servers import Service, installation, service, tool
 from bench.stats import Runs
 from bench.world import World
 from catalyst.env_controller.core.recorded import Record
 from catalyst.env_controller.replay import file
+from catalyst.local.installation import Installation
 
 CORPUS: Final = ROOT / "tests" / "data" / "decisions"
 REPLAYED: Final = 10_000
@@ -27,52 +28,66 @@ NEVER: Final = 3600.0
 
 
 def recording(run: Run) -> Sequence[Row]:
-    """Environments at once, with every decision recorded and with none."""
-    count = 100 if run.quick else 500
+    """What recording every decision costs env-controller, in processor time an environment."""
+    count, pairs = (40, 2) if run.quick else (150, 2 * run.runs)
+    used: dict[bool, list[float]] = {True: [], False: []}
     rates: dict[bool, list[float]] = {True: [], False: []}
-    processor: dict[bool, list[float]] = {True: [], False: []}
     records: list[float] = []
-    for number in range(run.runs):
-        for recorded in (True, False) if number % 2 else (False, True):
-            rate, seconds, kept = _burst(run, count, recorded=recorded)
-            rates[recorded].append(rate)
-            processor[recorded].append(seconds)
-            records += [kept] if recorded else []
-        run.say(
-            f"{number + 1}/{run.runs}: {rates[True][-1]:.1f}/s with {records[-1]:.0f} records, "
-            f"{rates[False][-1]:.1f}/s without; "
-            f"processor {processor[True][-1] * 1e3:.1f} and {processor[False][-1] * 1e3:.1f} ms an environment"
-        )
-    used, unrecorded = (Runs(tuple(processor[recorded])).median * 1e3 for recorded in (True, False))
+    with run.folder() as folder, installation(folder) as found, webhooks(folder, found) as url:
+        World(found).arrange()
+        for number in range(pairs):
+            for is_recorded in (True, False) if number % 2 else (False, True):
+                prefix = f"{'with' if is_recorded else 'without'}-{number:02}"
+                names = [f"{prefix}-{one:03}" for one in range(count)]
+                rate, seconds, kept = _burst(folder, found, url, names, is_recorded)
+                rates[is_recorded].append(rate)
+                used[is_recorded].append(seconds * 1e3)
+                records += [kept] if is_recorded else []
+            run.say(
+                f"{number + 1}/{pairs}: {used[True][-1]:.2f} ms with {records[-1]:.0f} records, "
+                f"{used[False][-1]:.2f} ms without; {rates[True][-1]:.1f} and {rates[False][-1]:.1f}/s"
+            )
+    pace = {is_recorded: Runs(tuple(values)).median for is_recorded, values in rates.items()}
     return [
         Row(
-            "recording", "recording", "env/s", Runs(tuple(rates[True])), 0.95, "ratio>=", Runs(tuple(rates[False])),
-            note=f"{count:,} environments at once, {Runs(tuple(records)).median / count:.1f} records each; limit: the "
-            f"same without recording; env-controller's processor time an environment {used:.1f} ms with and "
-            f"{unrecorded:.1f} ms without",
-            details={"processor_s": processor[True], "processor_s_without": processor[False], "records": records},
+            "recording", "recording", "ms", Runs(tuple(used[True])), 1.05, "ratio<=", Runs(tuple(used[False])),
+            note=f"env-controller's processor time for each of {count:,} environments at once, {2 * pairs} times, in "
+            f"turn with every decision recorded ({Runs(tuple(records)).median / count:.1f} an environment) and, the "
+            "limit, with none, each time by a process of its own on the same control plane; "
+            f"{pace[True]:.1f} and {pace[False]:.1f} environments/s",
+            details={"rates": rates[True], "rates_without": rates[False], "records": records},
         )
     ]  # fmt: skip
 
 
-def _burst(run: Run, count: int, *, recorded: bool) -> tuple[float, float, float]:
-    """Environments/s, seconds of env-controller's processor time an environment, records."""
-    with run.folder() as folder, installation(folder) as found:
-        world = World(found)
-        world.arrange()
-        settings = {**found.settings(CONTROLLER), "CATALYST_RECORD_DECISIONS": str(recorded)}
-        with webhooks(folder, found) as url, service(CONTROLLER, folder, settings) as controller:
-            world.projects_ready()
-            idle = controller.processor_seconds()
-            names = [f"ours-{number:05}" for number in range(count)]
-            seconds, _ = uvloop.run(drive.all_at_once(found.control_plane.admin_kubeconfig, names, url, NEVER))
-            used = controller.processor_seconds() - idle
-            time.sleep(1)
-            kept = controller.metric("catalyst_decisions_recorded_total")
-            lost = controller.metric("catalyst_decisions_dropped_total")
-    if bool(kept) != recorded or lost:
+def _burst(
+    folder: Path, found: Installation, webhooks_: str, names: list[str], is_recorded: bool
+) -> tuple[float, float, float]:
+    """Environments/s, seconds of env-controller's processor time an environment, records. What a process does when it
+    starts among those of former bursts is not counted, nor what it does at rest: a busy machine takes longer.
+    """
+    settings = {**found.settings(CONTROLLER), "CATALYST_RECORD_DECISIONS": str(is_recorded)}
+    with service(CONTROLLER, folder, settings) as controller:
+        World(found).projects_ready()
+        quiet(controller)
+        rest = _at_rest(controller)
+        began, before = time.monotonic(), controller.processor_seconds()
+        seconds, _ = uvloop.run(drive.all_at_once(found.control_plane.admin_kubeconfig, names, webhooks_, NEVER))
+        quiet(controller)
+        used = controller.processor_seconds() - before - rest * (time.monotonic() - began)
+        kept = controller.metric("catalyst_decisions_recorded_total")
+        lost = controller.metric("catalyst_decisions_dropped_total")
+    if bool(kept) != is_recorded or lost:
         raise RuntimeError(f"{kept:.0f} decisions were recorded and {lost:.0f} dropped")
-    return count / seconds, used / count, kept
+    return len(names) / seconds, used / len(names), kept
+
+
+def _at_rest(controller: Service) -> float:
+    """Seconds of processor time a second, asked for its metrics as `quiet` does."""
+    began, before = time.monotonic(), controller.processor_seconds()
+    quiet(controller)
+    time.sleep(3)
+    return (controller.processor_seconds() - before) / (time.monotonic() - began)
 
 
 def replay(run: Run) -> Sequence[Row]:

@@ -45,10 +45,12 @@ class Completed:
 
 
 @asynccontextmanager
-async def watching(server: Server, project: str) -> AsyncIterator[Completed]:
+async def watching(server: Server, project: str, team: str = TEAM) -> AsyncIterator[Completed]:
     completed = Completed()
     connection = await Connection.open(server, completed.heard)
-    watch = asyncio.create_task(connection.request("GET", f"{environments(project)}?watch=true&timeoutSeconds=1800"))
+    watch = asyncio.create_task(
+        connection.request("GET", f"{environments(project, team)}?watch=true&timeoutSeconds=1800")
+    )
     await asyncio.sleep(0.3)
     try:
         yield completed
@@ -57,15 +59,15 @@ async def watching(server: Server, project: str) -> AsyncIterator[Completed]:
         await asyncio.gather(watch, return_exceptions=True)
 
 
-async def one_at_a_time(kubeconfig: Path, names: Iterable[str]) -> list[float]:
+async def one_at_a_time(kubeconfig: Path, names: Iterable[str], project: str = MAIN, team: str = TEAM) -> list[float]:
     """Seconds from each POST until its baseline is complete."""
     server = Server(kubeconfig)
     connection = await Connection.open(server)
     seconds = []
-    async with watching(server, MAIN) as completed:
+    async with watching(server, project, team) as completed:
         for name in names:
             began = time.monotonic()
-            await _create(connection, MAIN, name)
+            await _create(connection, project, name, team)
             await completed.until(lambda name=name: name in completed.at)  # type: ignore[misc]
             seconds.append(completed.at[name] - began)
             await asyncio.sleep(0.05)  # its last status and snapshot are not the next one's
@@ -78,7 +80,7 @@ async def all_at_once(kubeconfig: Path, names: list[str], webhooks: str, every: 
     meanwhile, from its webhook until its baseline was complete.
     """
     server = Server(kubeconfig)
-    waiting = list(names)
+    waiting, wanted = list(names), set(names)
 
     async def create() -> None:
         connection = await Connection.open(server)
@@ -90,8 +92,8 @@ async def all_at_once(kubeconfig: Path, names: list[str], webhooks: str, every: 
         began = time.monotonic()
         interactive = asyncio.create_task(_pull_requests(webhooks, beside, every))
         await asyncio.gather(*(create() for _ in range(16)))
-        await completed.until(lambda: len(completed.at) >= len(names))
-        seconds = max(completed.at.values()) - began
+        await completed.until(lambda: completed.at.keys() >= wanted)  # others may be there from before
+        seconds = max(completed.at[name] for name in wanted) - began
         interactive.cancel()
         latencies = (await asyncio.gather(interactive, return_exceptions=True))[0]
         if isinstance(latencies, BaseException):
@@ -118,8 +120,8 @@ async def _pull_requests(webhooks: str, beside: Completed, every: float) -> list
     return latencies
 
 
-async def _create(connection: Connection, project: str, name: str) -> None:
-    status, text = await connection.request("POST", environments(project), environment(project, name))
+async def _create(connection: Connection, project: str, name: str, team: str = TEAM) -> None:
+    status, text = await connection.request("POST", environments(project, team), environment(project, name, team))
     if status != 201:
         raise RuntimeError(f"creating {name}: {status} {text[:500]!r}")
 

@@ -215,11 +215,11 @@ def _burst(run: Run, count: int) -> dict[str, Any]:
             every = 1.0 if run.quick else 3.0
             seconds, interactive = uvloop.run(drive.all_at_once(admin, names, url, every))
             used = controller.processor_seconds() - idle
-            _quiet(controller)
+            quiet(controller)
             memory = controller.peak_memory()
             more = [f"later-{number:05}" for number in range(20 if run.quick else 100)]
             later = uvloop.run(drive.one_at_a_time(admin, more))
-            _quiet(controller)
+            quiet(controller)
         everything = count + len(more)
         restart, writes = _restarted(folder, found, everything)
     return {
@@ -247,7 +247,7 @@ def webhooks(folder: Path, found: Installation) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/webhooks/github"
 
 
-def _quiet(controller: Service) -> None:
+def quiet(controller: Service) -> None:
     """Until nothing waits and nothing was reconciled for a second."""
 
     def is_quiet() -> bool:

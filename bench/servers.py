@@ -54,12 +54,13 @@ class Service:
         self._part.start()
 
     def wait_ready(self) -> None:
-        self._part.wait_until(self._is_ready, within=30)
+        self._part.wait_until(self.is_ready, within=30)
 
     def stop(self) -> None:
         self._part.stop()
 
-    def _is_ready(self) -> bool:
+    def is_ready(self) -> bool:
+        """What its door for operators says."""
         try:
             return httpx.get(f"{self._ops}/readyz", timeout=2, trust_env=False).status_code == httpx.codes.OK
         except httpx.TransportError:
@@ -80,13 +81,20 @@ class Service:
 
     def peak_memory(self) -> float:
         """The highest resident set since its start, in MB (10^6 bytes)."""
+        for line in Path(f"/proc/{self._running()}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
+        return self.resident_memory()
+
+    def resident_memory(self) -> float:
+        """Now, in MB."""
+        return float(psutil.Process(self._running()).memory_info().rss) / 1e6
+
+    def _running(self) -> int:
         pid = self._part.pid
         if pid is None:
             raise PartFailed(self.name, "does not run", self._part.log)
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024 / 1e6
-        return float(psutil.Process(pid).memory_info().rss) / 1e6
+        return pid
 
     def processor_seconds(self) -> float:
         """User and system time so far."""
@@ -141,13 +149,13 @@ _WITH_BODIES = {
 }
 
 
-def until(holds: Any, what: str, *, within: float) -> float:
-    """Poll every 20 ms until it holds; the seconds it took. Raises TimeoutError."""
+def until(holds: Any, what: str, *, within: float, every: float = 0.02) -> float:
+    """Poll until it holds; the seconds it took. Raises TimeoutError."""
     began = time.monotonic()
     while not holds():
         if time.monotonic() - began > within:
             raise TimeoutError(f"{what}: not within {within:g} s")
-        time.sleep(0.02)
+        time.sleep(every)
     return time.monotonic() - began
 
 

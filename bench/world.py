@@ -58,18 +58,18 @@ def _conditions(found: dict[str, Any]) -> list[dict[str, Any]]:
     return conditions
 
 
-def environments(project: str) -> str:
+def environments(project: str, team: str = TEAM) -> str:
     """Where they are created and watched."""
-    return f"{API}/namespaces/{TEAM}--{project}/environments"
+    return f"{API}/namespaces/{team}--{project}/environments"
 
 
-def environment(project: str, name: str) -> str:
+def environment(project: str, name: str, team: str = TEAM) -> str:
     """As a person would write it."""
     return json.dumps(
         {
             "apiVersion": "catalyst.dev/v1alpha1",
             "kind": "Environment",
-            "metadata": {"namespace": f"{TEAM}--{project}", "name": name},
-            "spec": {"projectRef": {"team": TEAM, "name": project}},
+            "metadata": {"namespace": f"{team}--{project}", "name": name},
+            "spec": {"projectRef": {"team": team, "name": project}},
         }
     )

@@ -76,7 +76,12 @@ class Connection(asyncio.Protocol):
         return connection
 
     async def request(
-        self, method: str, target: str, body: str = "", content_type: str = "application/json"
+        self,
+        method: str,
+        target: str,
+        body: str = "",
+        content_type: str = "application/json",
+        accept: str = "application/json",
     ) -> tuple[int, bytes]:
         """Status and body of the answer."""
         self._answer: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
@@ -84,7 +89,7 @@ class Connection(asyncio.Protocol):
         content = f"Content-Type: {content_type}\r\nContent-Length: {len(data)}\r\n" if data else ""
         head = (
             f"{method} {target} HTTP/1.1\r\nHost: {self._server.host}:{self._server.port}\r\n"
-            f"Accept: application/json\r\nUser-Agent: bench\r\n{self._server.authorization}{content}\r\n"
+            f"Accept: {accept}\r\nUser-Agent: bench\r\n{self._server.authorization}{content}\r\n"
         )
         self._transport.write(head.encode() + data)
         return await self._answer

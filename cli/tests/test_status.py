@@ -1,6 +1,7 @@
 """What is unwell is named, and what is well is not."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ from catalyst.cli.operations.status import status
 from catalyst.events.bus import Received
 from catalyst.events.examples import changed, pull_request
 from catalyst.events.locks import Lock as LockOf
+from catalyst.events.started import say_started
 from catalyst.events.topology import CONSUMERS, streams
 from catalyst.events.users import LOCKED
 from catalyst.model.clock import utc_now
@@ -66,6 +68,35 @@ async def test_a_bus_with_all_its_services_is_well(desk: Desk) -> None:
         ran = await desk.catalyst("status")
         assert (ran.code, ran.err) == (0, "")
         assert "all is well" in ran.out
+
+
+async def test_which_version_of_each_service_started_last_is_shown(desk: Desk) -> None:
+    await say_started(await desk.bus_of("builder"), "builder", f"{'a' * 40}-dirty")
+    found = (await status(await desk.oncall(), utc_now())).versions
+    assert {service: last.version if last else None for service, last in found.items()} == {
+        "webhook-ingest": None,
+        "env-controller": None,
+        "builder": f"{'a' * 40}-dirty",
+        "dns-proxy": None,
+        "notifier": None,
+    }
+    said = (await desk.catalyst("status")).out
+    (line,) = [line for line in said.splitlines() if "-dirty" in line]
+    assert line.split()[:2] == ["builder", f"{'a' * 40}-dirty"]
+    ran = await desk.catalyst("status", "--output", "json")
+    assert json.loads(ran.out)["versions"]["builder"]["version"] == f"{'a' * 40}-dirty"
+
+
+async def test_a_monitoring_page_that_does_not_answer_is_said_and_one_that_was_not_asked_too(desk: Desk) -> None:
+    (problem,) = [
+        each
+        for each in (await status(await desk.oncall(), utc_now(), "http://127.0.0.1:1")).problems
+        if each.startswith("server")
+    ]
+    assert problem.startswith("server: http://127.0.0.1:1 does not answer: Cannot connect")
+    said = (await desk.catalyst("status")).out
+    assert "the server's disk was not asked for: --monitoring http://127.0.0.1:8222" in said
+    assert "does not answer" not in said
 
 
 async def test_a_consumer_deleted_under_its_service_is_named(desk: Desk) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from monitoring import ALERTS, MONITORING, dashboards, rules
+from monitoring import ALERTS, MONITORING, dashboards, metrics_in, rules
 
 from catalyst.local import components
 
@@ -71,6 +71,18 @@ def test_dashboards_have_ids_of_their_own_and_are_all_installed() -> None:
     assert set(listed) == {f"dashboards/{name}" for name in found}
     for board in found.values():
         assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+
+
+def test_what_an_alert_asks_can_be_seen_on_a_dashboard() -> None:
+    shown = {
+        metric
+        for board in dashboards().values()
+        for panel in board["panels"]
+        for target in panel["targets"]
+        for metric in metrics_in(target["expr"])
+    }
+    asked = {metric: rule["alert"] for rule in rules() for metric in metrics_in(rule["expr"])}
+    assert {metric: alert for metric, alert in asked.items() if metric not in shown} == {}
 
 
 def _without_annotations(path: Path, given: list[dict[str, Any]]) -> None:

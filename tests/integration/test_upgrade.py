@@ -1,8 +1,10 @@
 """From the release before this one, as it was frozen in tests/data/releases, to this one and back, on a real API server
 and a real NATS, while the environment of a pull request is up.
 
-Services of the older release do not run here: what they left in the cluster and on the bus is what the present ones
-start from, and what they would find again after a rollback is held against their own types and streams.
+Two services of the older release run as well, from the repository's history, while what is around them is newer already
+(docs/operations.md, "Upgrade"); a checkout without history skips that. Elsewhere what they left in the cluster and on
+the bus is what the present ones start from, and what they would find again after a rollback is held against their own
+types and streams.
 """
 
 from __future__ import annotations
@@ -10,27 +12,38 @@ from __future__ import annotations
 import asyncio
 import copy
 import gzip
+import io
 import json
 import subprocess
+import sys
+import tarfile
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import nats
 import pytest
 from nats.aio.client import Client
 from nats.js.api import ConsumerConfig, StreamConfig
-from stage import Stage, operating, services
+from processes import process
+from stage import SECRET, Stage, operating, services
 
 from catalyst.events import applying
 from catalyst.events.binding import decode
 from catalyst.events.keys import read_public_keys
 from catalyst.events.reading import messages
+from catalyst.events.started import last_started
 from catalyst.events.topology import consumers
 from catalyst.events.users import OPERATOR, inbox_prefix
 from catalyst.local.control_plane import ControlPlane
 from catalyst.local.installation import Installation, checked, install, wait_for_crds
 from catalyst.local.nats import Nats, TopologyFailed
+from catalyst.local.process import Part, free_ports
+from catalyst.local.supervisor import ROOT
 
 RELEASE: Final = Path(__file__).parents[1] / "data" / "releases" / "36fb23d"
 BEFORE: Final[dict[str, Any]] = json.loads((RELEASE / "bus.json").read_text())
@@ -38,6 +51,7 @@ KINDS: Final = {"Project": "projects", "Environment": "environments"}
 OLD_TEAM: Final = "acme"
 NEVER_WRITTEN: Final = {"dev.catalyst.audit.recorded.v1"}
 """Types that the older release had in its catalogue and no service of it published: their fields changed."""
+OLDER_SERVICES: Final = ("webhook-ingest", "env-controller")
 
 
 @pytest.fixture(scope="module")
@@ -90,12 +104,22 @@ async def stored(client: Client, stream: str) -> list[tuple[int, str, bytes]]:
     return [(one.sequence, one.subject, one.data) async for one in messages(client, stream, ">")]
 
 
+def listed(own: Installation, plural: str) -> list[dict[str, Any]]:
+    """All of a kind. After its type has changed the API server answers 429 for a moment, now or a little later."""
+    for _ in range(20):
+        answer = own.admin.get(f"/apis/catalyst.dev/v1alpha1/{plural}")
+        if answer.status_code != httpx.codes.TOO_MANY_REQUESTS:
+            break
+        time.sleep(0.5)
+    found: list[dict[str, Any]] = checked(answer).json()["items"]
+    return found
+
+
 def objects(own: Installation) -> dict[str, dict[str, Any]]:
     """Every Project and Environment of the older release's team: what was asked for, and who it is."""
     found = {}
     for plural in KINDS.values():
-        listed = checked(own.admin.get(f"/apis/catalyst.dev/v1alpha1/{plural}")).json()["items"]
-        for item in listed:
+        for item in listed(own, plural):
             if item["metadata"]["namespace"].split("--")[0] == OLD_TEAM:
                 found[f"{plural}/{item['metadata']['name']}"] = {
                     "uid": item["metadata"]["uid"],
@@ -109,7 +133,7 @@ def objects(own: Installation) -> dict[str, dict[str, Any]]:
 def still_valid(own: Installation) -> None:
     """Each stored object could be written as it is, and no field of it is unknown now."""
     for plural in KINDS.values():
-        for item in checked(own.admin.get(f"/apis/catalyst.dev/v1alpha1/{plural}")).json()["items"]:
+        for item in listed(own, plural):
             where = f"/apis/catalyst.dev/v1alpha1/namespaces/{item['metadata']['namespace']}/{plural}"
             params = {"dryRun": "All", "fieldValidation": "Strict"}
             checked(own.admin.put(f"{where}/{item['metadata']['name']}", params=params, json=item))
@@ -208,3 +232,87 @@ def test_a_consumer_never_moves() -> None:
     """A durable consumer's place is by its stream and name: under another it would begin at the beginning."""
     now = {(one.stream, one.name) for one in consumers()}
     assert {(one["stream"], one["config"]["durable_name"]) for one in BEFORE["consumers"]} <= now
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The older release's, to be imported before the present ones."""
+    folders = [f"libs/{name}/src" for name in ("events", "forge", "kube", "model", "service")]
+    folders += [f"services/{name}/src" for name in OLDER_SERVICES]
+    command = ["git", "-C", str(ROOT), "archive", "--format=tar", RELEASE.name, *folders]
+    done = subprocess.run(command, capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip(f"no history of {RELEASE.name} here: {done.stderr.decode().strip()}")
+    place = tmp_path_factory.mktemp(RELEASE.name)
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+        archive.extractall(place, filter="data")
+    return [place / folder for folder in folders]
+
+
+def part(service: str, own: Installation, folder: Path, sources: list[Path], port: int, ops: int) -> Part:
+    """A service of the older release as a process."""
+    settings = {
+        **own.settings(service),
+        "CATALYST_OPS_HOST": "127.0.0.1",
+        "CATALYST_OPS_PORT": str(ops),
+        "CATALYST_HTTP_HOST": "127.0.0.1",
+        "CATALYST_HTTP_PORT": str(port),
+        "CATALYST_WEBHOOK_SECRETS": SECRET,
+        "CATALYST_LEASE_SECONDS": "3",
+        "PYTHONPATH": ":".join(map(str, sources)),
+    }
+    command = [sys.executable, "-m", f"catalyst.{service.replace('-', '_')}"]
+    return Part(f"older {service}", command, folder / f"older-{service}.log", env=settings, stop_within=10)
+
+
+def answers(ops: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{ops}/readyz", trust_env=False).status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
+
+
+async def test_older_services_go_on_while_the_rest_is_newer(
+    plane: ControlPlane, nats: Nats, sources: list[Path], tmp_path: Path
+) -> None:
+    own = Installation(plane, nats)
+    await asyncio.to_thread(older, plane)
+    await asyncio.to_thread(nats.apply_topology)  # of this release, while theirs run
+    hooks, *ops = free_ports(3)
+    async with operating(own) as operator:
+        stage = Stage(own, f"http://127.0.0.1:{hooks}/webhooks/github", operator)
+        with ExitStack() as beside, ExitStack() as before:
+            for service, port in zip(OLDER_SERVICES, ops, strict=True):
+                one = part(service, own, tmp_path, sources, hooks, port)
+                before.callback(one.stop)
+                one.start()
+                await asyncio.to_thread(one.wait_until, partial(answers, port), within=30)
+            stage.grant()
+            stage.project()
+            await stage.accepted()
+            await stage.deliver(stage.pull_request(1))
+            await stage.ready("pr-1")
+            uid, namespace = stage.uid("pr-1"), stage.namespace("pr-1")
+            await asyncio.to_thread(install, plane)
+            await pushed(stage, "a", "b", "the older services follow a push, under newer types and rights")
+            assert await last_started(operator.bus, "env-controller") is None, "the older release does not say it"
+
+            ingest, controller = (process(service, own, tmp_path, lease_seconds=3) for service in OLDER_SERVICES)
+            for newer in (ingest, controller):
+                beside.callback(newer.part.stop)
+                newer.part.start()
+                await asyncio.to_thread(newer.part.wait_until, partial(answers, newer.ops_port), within=30)
+            await pushed(stage, "b", "c", "with the newer ones beside them")
+            await asyncio.to_thread(before.close)
+            stage._webhook_url = ingest.url
+            await pushed(stage, "c", "d", "by the newer ones alone")
+            assert (stage.uid("pr-1"), stage.namespace("pr-1")) == (uid, namespace)
+            assert await last_started(operator.bus, "env-controller")
+            await stage.deliver(stage.pull_request(1, action="closed", state="closed", sha="d" * 40))
+            await stage.gone("pr-1")
+
+
+async def pushed(stage: Stage, before: str, after: str, who: str) -> None:
+    answer = await stage.deliver(stage.pull_request(1, action="synchronize", sha=after * 40, before=before * 40))
+    assert answer.status_code == httpx.codes.ACCEPTED
+    await stage.until(lambda: stage.commit("pr-1") == after * 40, who, within=30)

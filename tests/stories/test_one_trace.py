@@ -22,9 +22,11 @@ from otlp import Receiver, Span, receiving
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from stage import Stage, operating
 
+from catalyst.events.started import last_started
 from catalyst.events.tracing import trace_id
 from catalyst.local.installation import Installation
 from catalyst.service.stages import STAGES
+from catalyst.service.version import code_version
 
 __all__ = ["registry"]
 
@@ -106,6 +108,8 @@ async def test_one_trace_from_the_webhook_to_the_url_and_the_comment(world: Worl
     assert (first.service, {span.service for span in spans()}) == ("webhook-ingest", set(SERVICES))
     (built,) = [span for span in spans() if span.name == "build"]
     assert built.end - built.start == int(built.end - built.start), "a Job's own times are whole seconds"
+    versions = {service: await last_started(stage._operator.bus, service) for service in SERVICES}
+    assert {last and last.version for last in versions.values()} == {code_version("env-controller")}
     for service in ("env-controller", "builder", "dns-proxy"):
         assert f'"trace_id":"{trace}"' in world.running.logs[service].read_text(), service
 

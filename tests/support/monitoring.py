@@ -25,6 +25,11 @@ def dashboards() -> dict[str, dict[str, Any]]:
     return {path.name: json.loads(path.read_text()) for path in sorted((MONITORING / "dashboards").glob("*.json"))}
 
 
+def metrics_in(expression: str) -> list[str]:
+    """The metrics, as samples' names."""
+    return _NAME.findall(expression)
+
+
 def named() -> dict[str, set[str]]:
     """Metric (as a sample's name) → where it is named."""
     found: dict[str, set[str]] = {}
@@ -34,6 +39,6 @@ def named() -> dict[str, set[str]]:
         queries = [each["query"] for each in board["templating"]["list"] if each["type"] == "query"]
         expressions += [(name, query) for query in queries]
     for where, expression in expressions:
-        for metric in _NAME.findall(expression):
+        for metric in metrics_in(expression):
             found.setdefault(metric, set()).add(where)
     return found

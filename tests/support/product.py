@@ -361,7 +361,9 @@ class Pull:
 
 
 @contextmanager
-def product(node: cluster.ClusterState, folder: Path, **settings: str) -> Iterator[Product]:
+def product(
+    node: cluster.ClusterState, folder: Path, *, overlay: Path = platform.OVERLAYS / "local", **settings: str
+) -> Iterator[Product]:
     """Installed, or what differs of it; what is made in it goes afterwards. `settings`: beside the overlay's."""
     binary = components.binaries(components=(components.CONTROL_PLANE,))["kubectl"]
     kubectl = Kubectl(binary, Path(node.kubeconfig))
@@ -370,7 +372,7 @@ def product(node: cluster.ClusterState, folder: Path, **settings: str) -> Iterat
         key.touch(mode=0o600)
         key.write_text(github.private_key)
         forge = platform.Forge(github.app.id, key, github.url, github.git_url)
-        done = platform.install(node, forge, settings=settings, out=sys.stderr, within=180)
+        done = platform.install(node, forge, settings=settings, out=sys.stderr, overlay=overlay, within=180)
         github.hook(done.webhook_url, done.webhook_secret.read_text().strip())
         made = Product(node, github, done, kubectl, Sight(Path(node.kubeconfig)))
         try:

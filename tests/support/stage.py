@@ -164,8 +164,8 @@ class Stage:
         return where == self.team or where.startswith(f"{self.team}--") or not where.startswith("team")
 
     def writes(self, mark: int) -> list[Any]:
-        """What our services wrote of this team since then, by the API server's own audit log. Other teams' environments,
-        of tests before this one, may go on meanwhile.
+        """What our services wrote of this team since then, by the API server's own audit log. Other teams'
+        environments, of tests before this one, may go on meanwhile.
         """
         return [
             write

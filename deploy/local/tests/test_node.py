@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from cryptography import x509
 
-from catalyst.local import cluster
-from catalyst.local.components import NODE
+from catalyst.local import autoscaling, cluster
+from catalyst.local.components import AUTOSCALING, NODE
 from catalyst.local.node import images, layout, leftovers, network, packages
 from catalyst.local.node.images import Image
 from catalyst.local.node.layout import Layout
-from catalyst.local.node.parts import toml
+from catalyst.local.node.parts import front_proxy, toml
 
 HOSTS = "127.0.0.1 localhost\n10.0.0.7 somebody # theirs\n"
 
@@ -101,7 +102,7 @@ def test_the_manifests_agree_with_the_layout() -> None:
 
 
 def test_each_module_pins_what_its_recipe_names() -> None:
-    for component in NODE:
+    for component in NODE + AUTOSCALING:
         pinned = (component.module / "go.mod").read_text()
         assert (component.module / "go.sum").exists()
         for package in component.binaries.values():
@@ -109,8 +110,21 @@ def test_each_module_pins_what_its_recipe_names() -> None:
 
 
 def test_the_packages_of_modules_name_no_host_beside_their_own() -> None:
-    for image in images.wanted({n: Path(n) for c in NODE for n in c.binaries}):
+    made = {n: Path(n) for c in NODE + AUTOSCALING for n in c.binaries}
+    for image in images.wanted(made) + autoscaling.images(made):
         assert "://" not in (image.dockerfile / "Dockerfile").read_text(), image.folder
+
+
+def test_apis_of_pods_believe_an_authority_that_signs_nobody_else(tmp_path: Path) -> None:
+    """Who has a certificate of it may be anybody: so it is not the cluster's, and its key is nowhere."""
+    flags = dict(flag.removeprefix("--").split("=", 1) for flag in front_proxy(tmp_path))
+    authority = x509.load_pem_x509_certificate(Path(flags["requestheader-client-ca-file"]).read_bytes())
+    client = x509.load_pem_x509_certificate(Path(flags["proxy-client-cert-file"]).read_bytes())
+    client.verify_directly_issued_by(authority)
+    (name,) = client.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    assert name.value == flags["requestheader-allowed-names"]
+    kept = [path.read_text() for path in tmp_path.iterdir() if "PRIVATE" in path.read_text()]
+    assert kept == [Path(flags["proxy-client-key-file"]).read_text()]
 
 
 def test_an_image_is_built_again_when_something_decisive_changed(

@@ -1,6 +1,7 @@
 """Images of our services, as far as no build is needed: what goes in, when one is built again, what locks hold."""
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -80,3 +81,36 @@ def test_an_image_is_built_again_when_what_it_copies_changed(tmp_path: Path) -> 
 def test_an_image_that_the_mirror_lacks_is_named(tmp_path: Path) -> None:
     with pytest.raises(LookupError, match="the mirror has no image catalyst/nothing:dev"):
         images.digest("catalyst/nothing:dev", {"CATALYST_CACHE": str(tmp_path)})
+
+
+def test_an_image_names_the_commit_of_its_sources_and_is_not_built_again_for_another(tmp_path: Path) -> None:
+    root = _checkout(tmp_path)
+    image = services.ServiceImage(("app:dev",), "services/app/Dockerfile", (), "p", root)
+    assert image.arguments == {"COMMIT": ""}
+
+    def committed(message: str) -> str:
+        git = ["git", "-C", str(root), "-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
+        for words in (["add", "."], ["commit", "--quiet", "--message", message]):
+            subprocess.run([*git, *words], check=True)
+        return subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+
+    subprocess.run(["git", "init", "--quiet", str(root)], check=True)
+    first, key = committed("one"), image.key()
+    assert image.arguments == {"COMMIT": first}
+    (root / "services/other/src/other.py").write_text("2")
+    assert image.arguments == {"COMMIT": first}
+    second = committed("two")
+    assert (image.arguments, image.key()) == ({"COMMIT": second}, key)
+    (root / "services/app/src/app.py").write_text("2")
+    assert image.arguments == {"COMMIT": f"{second}-dirty"}
+
+
+@pytest.mark.parametrize("name", services.SERVICES)
+def test_the_commit_is_told_in_the_last_layer(name: str) -> None:
+    lines = (ROOT / "services" / name / "Dockerfile").read_text().splitlines()
+    assert lines[-4:-1] == [
+        "ARG COMMIT=",
+        "LABEL org.opencontainers.image.revision=${COMMIT}",
+        "ENV CATALYST_BUILT_FROM=${COMMIT}",
+    ]
+    assert lines[-1].startswith("ENTRYPOINT ")

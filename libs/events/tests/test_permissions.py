@@ -16,7 +16,7 @@ from nats.aio.msg import Msg
 from catalyst.events.binding import encode
 from catalyst.events.event import Event
 from catalyst.events.examples import examples, pull_request, push
-from catalyst.events.topology import EVENTS, SCM, consumers
+from catalyst.events.topology import EVENTS, SCM, SERVICES, consumers
 from catalyst.events.users import READS, users
 
 
@@ -104,6 +104,13 @@ async def test_a_service_is_told_how_far_its_own_consumers_are_and_no_others(use
     for consumer in consumers():
         call = f"$JS.API.CONSUMER.INFO.{consumer.stream}.{consumer.name}"
         assert await session.try_(call) == (consumer.service == user), call
+
+
+@pytest.mark.parametrize("user", ["webhook-ingest", "env-controller", "builder", "dns-proxy", "notifier", "oncall"])
+async def test_a_service_says_its_own_version_and_no_others(user: str, session_of: Any) -> None:
+    session = await session_of(user)
+    for service in SERVICES:
+        assert await session.try_(f"started.{service}", b"{}") == (service == user), service
 
 
 async def test_env_controller_reads_what_it_needs(session_of: Any) -> None:
@@ -222,6 +229,7 @@ def test_the_users_in_full() -> None:
     assert found["webhook-ingest"].publish == (
         "scm.>",
         "dead.webhook-ingest",
+        "started.webhook-ingest",
         "$JS.API.CONSUMER.MSG.NEXT.SCM.webhook-ingest",
         "$JS.API.CONSUMER.INFO.SCM.webhook-ingest",
         "$JS.ACK.SCM.webhook-ingest.>",
@@ -252,6 +260,7 @@ def test_the_users_in_full() -> None:
         "env.*.*.*.build.requested",
         "audit.>",
         "dead.env-controller",
+        "started.env-controller",
         "decision.>",
         "$JS.API.CONSUMER.MSG.NEXT.SCM.env-controller",
         "$JS.API.CONSUMER.INFO.SCM.env-controller",
@@ -278,6 +287,7 @@ def test_the_users_in_full() -> None:
         "env.*.*.*.build.finished",
         "env.*.*.*.build.cleaned",
         "dead.builder",
+        "started.builder",
         "$JS.API.CONSUMER.MSG.NEXT.EVENTS.builder",
         "$JS.API.CONSUMER.INFO.EVENTS.builder",
         "$JS.ACK.EVENTS.builder.>",
@@ -288,6 +298,7 @@ def test_the_users_in_full() -> None:
     assert found["dns-proxy"].publish == (
         "env.*.*.*.route.changed",
         "dead.dns-proxy",
+        "started.dns-proxy",
         "lock.dns-proxy",
         "$JS.API.CONSUMER.MSG.NEXT.EVENTS.dns-proxy",
         "$JS.API.CONSUMER.INFO.EVENTS.dns-proxy",
@@ -299,6 +310,7 @@ def test_the_users_in_full() -> None:
     )
     assert found["notifier"].publish == (
         "dead.notifier",
+        "started.notifier",
         "lock.notifier",
         "cdevents.>",
         "$JS.API.CONSUMER.MSG.NEXT.EVENTS.notifier",

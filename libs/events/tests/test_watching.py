@@ -72,11 +72,11 @@ async def test_one_stream_that_does_not_answer_hides_no_other(bus_of: Any) -> No
     bus = Headless(await bus_of("env-controller"))
     watch = Watch(bus)
     await watch.look()
-    assert (watch._there[SCM], SCM in watch._fill) == (True, True)
+    assert (watch._there[SCM], SCM in watch._seen) == (True, True)
     bus.now = True
     await watch.look()
-    assert (SCM in watch._there, SCM in watch._fill) == (False, False)
-    assert (watch._there[DEAD], DEAD in watch._fill) == (True, True)
+    assert (SCM in watch._there, SCM in watch._seen) == (False, False)
+    assert (watch._there[DEAD], DEAD in watch._seen) == (True, True)
 
 
 async def test_a_state_made_anew_is_noticed_and_counts_on(
@@ -98,7 +98,7 @@ async def test_a_state_made_anew_is_noticed_and_counts_on(
             break
         await asyncio.sleep(0.05)
     assert not any(watch._there.values())
-    assert not watch._fill
+    assert not watch._seen
     assert not watch.state_is_new.is_set(), "there is none yet to say it to"
     await apply(jetstream, budget=SMALL)
     await watch.look()

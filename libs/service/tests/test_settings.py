@@ -62,9 +62,10 @@ def test_the_table_names_every_setting_the_services_own_first() -> None:
         ("CATALYST_NATS_URL", "required", "address of NATS"),
         ("CATALYST_TOKEN", "none", "at least 8 characters"),
     ]
-    assert [name for name, _, _ in rows][-4:] == [
+    assert [name for name, _, _ in rows][-5:] == [
         "CATALYST_OPS_HOST",
         "CATALYST_OPS_PORT",
+        "CATALYST_BUILT_FROM",
         "CATALYST_LOG_LEVEL",
         "CATALYST_DRAIN_SECONDS",
     ]

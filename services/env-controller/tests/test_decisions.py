@@ -13,7 +13,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from catalyst.env_controller.core.recorded import EnvironmentInputs, Record, decided_json, read_inputs
 from catalyst.env_controller.core.world import World
 from catalyst.env_controller.effects import decisions
-from catalyst.env_controller.effects.decisions import WAITING, Decided, Decisions, code_version
+from catalyst.env_controller.effects.decisions import WAITING, Decided, Decisions
 from catalyst.events.bus import Bus, BusSettings, Stored
 from catalyst.events.topology import DECISIONS
 from catalyst.events.users import OPERATOR, inbox_prefix
@@ -115,18 +115,3 @@ async def test_what_json_cannot_say_is_counted_and_the_next_is_kept(bus: Bus, lo
     assert lost() == {"unwritable": 1}
     assert not writing.done()
     writing.cancel()
-
-
-def test_the_code_says_its_commit_or_what_an_image_was_told() -> None:
-    assert code_version("fedcba9876543210") == "fedcba9876543210"
-    said = code_version()
-    assert len(said.removesuffix("+")) == 12
-    assert set(said.removesuffix("+")) <= set("0123456789abcdef")
-
-
-def test_without_git_it_is_the_release_and_a_digest_of_the_sources(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    release, _, digest = code_version().partition("+")
-    assert release == "0.1.0"
-    assert len(digest) == 12
-    assert code_version() == f"{release}+{digest}"

@@ -127,9 +127,9 @@ def events_replay(chosen: Selection) -> Command:
     return command
 
 
-def status() -> Command:
+def status(monitoring: str | None = None) -> Command:
     async def command(bus: Bus, printer: Printer) -> int:
-        found = await status_of.status(bus, utc_now())
+        found = await status_of.status(bus, utc_now(), monitoring)
         printer.health(found)
         return OK if found.well else UNWELL
 

@@ -327,11 +327,18 @@ def _selection(
 
 
 @app.command()
-def status(context: typer.Context, output: OutputOption = Output.table) -> None:
-    """The bus and the services on it: fill, lag, leaders, and what is unwell and why."""
+def status(
+    context: typer.Context,
+    monitoring: Annotated[
+        str | None,
+        typer.Option("--monitoring", help="The monitoring page of NATS, which alone tells of a full disk."),
+    ] = None,
+    output: OutputOption = Output.table,
+) -> None:
+    """The bus and the services on it: fill, lag, leaders, versions, and what is unwell and why."""
     from catalyst.cli import commands
 
-    _run(context, commands.status(), output)
+    _run(context, commands.status(monitoring), output)
 
 
 @app.command()

@@ -297,8 +297,17 @@ class Printer:
             ("LEADER OF", "IS", ""),
             [(_plain(each.service), _plain(each.holder or "–"), Text(each.problem, "red")) for each in one.leaders],
         )
+        self._table(
+            ("VERSION OF", "BUILT FROM", "STARTED"),
+            [
+                (_plain(service), _plain(last.version if last else "–"), _plain(_time(last.at) if last else ""))
+                for service, last in one.versions.items()
+            ],
+        )
         for problem in one.problems:
             self._console.print(Text(_clean(problem), "red"))
+        if one.server is None:
+            self._console.print("the server's disk was not asked for: --monitoring http://127.0.0.1:8222")
         self._console.print("all is well" if one.well else f"problems: {len(one.problems)}")
 
     # What nobody could handle

@@ -1,6 +1,6 @@
 """Whether the bus and the services on it are well, by what the bus itself knows. Pure.
 
-What the bus cannot know is not guessed: a service's version, and why it does not pull.
+What the bus cannot know is not guessed: why a service does not pull.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from catalyst.cli.core.hidden import Hidden
 from catalyst.events.dead import Dead
 from catalyst.events.measuring import fill
+from catalyst.events.started import Started
 from catalyst.events.topology import Consumer, consumers, streams
 from catalyst.events.users import LOCKED
 from catalyst.events.watching import MAY_BE_FULL, NEARLY_FULL
@@ -18,6 +20,7 @@ FULL: Final = 0.95
 """Of a stream's bytes: a large message may be refused already."""
 LAG: Final = 1_000
 """Messages that wait for a consumer; more is said, however busy it is."""
+_NO_ROOM: Final = "no space left on device"
 STALE: Final = 10.0
 """Seconds without a beat after which nobody leads: a lock is beaten every 1.5 s and taken over after 6."""
 
@@ -60,12 +63,17 @@ class Leader:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """`problems`: every one, as a sentence that names what is unwell; empty when all is."""
+    """`problems`: every one, as a sentence that names what is unwell; empty when all is. `versions`: by service, of
+    whoever started last, who may be gone again; None: nobody said it. `server`: what its own page says is wrong; empty
+    when nothing is, None when it was not asked.
+    """
 
     streams: tuple[StreamHealth, ...]
     consumers: tuple[ConsumerHealth, ...]
     leaders: tuple[Leader, ...]
+    versions: Mapping[str, Started | None]
     dead: Mapping[str, int]
+    server: str | None
     problems: tuple[str, ...]
 
     @property
@@ -87,8 +95,11 @@ def health(
     locks: Mapping[str, Lock | None],
     dead: Sequence[Dead],
     now: datetime,
+    versions: Mapping[str, Started | None] | None = None,
+    page: Mapping[str, Any] | Hidden | None = None,
 ) -> Health:
-    """`infos` and `found`: the server's answers about each stream and its consumers."""
+    """`infos` and `found`: the server's answers about each stream and its consumers. `page`: its `healthz`."""
+    server = None if page is None else _server(page)
     of_streams = tuple(_stream(config.name or "", infos.get(config.name or "")) for config in streams())
     of_consumers = tuple(_consumer(wanted, found.get(wanted.stream, ())) for wanted in consumers())
     leaders = tuple(_leader(service, locks.get(service), now) for service in LOCKED)
@@ -100,8 +111,11 @@ def health(
         of_streams,
         of_consumers,
         leaders,
+        versions or {},
         letters,
+        server,
         (
+            *([f"server: {server}"] if server else ()),
             *(f"stream {each.name}: {each.problem}" for each in of_streams if each.problem),
             *(f"{each.service} on {each.stream}: {each.problem}" for each in of_consumers if each.problem),
             *(f"{each.service}: {each.problem}" for each in leaders if each.problem),
@@ -112,6 +126,19 @@ def health(
             ),
         ),
     )
+
+
+def _server(page: Mapping[str, Any] | Hidden) -> str:
+    """What is wrong with it; empty: nothing."""
+    if isinstance(page, Hidden):
+        return page.why
+    if page.get("status") == "ok":
+        return ""
+    said = str(page.get("error") or page.get("status"))
+    if _NO_ROOM in said:
+        what = "its disk is full, and it does not write again by itself; make room and restart it"
+        return f"{what} (runbook CatalystBusDiskFull): {said}"
+    return f"its own page says that it is not well: {said}"
 
 
 def _stream(name: str, info: Mapping[str, Any] | None) -> StreamHealth:

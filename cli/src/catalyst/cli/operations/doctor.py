@@ -17,7 +17,8 @@ from catalyst.cli.core.doctor.bus import Server
 from catalyst.cli.core.doctor.outside import Certified, Resolved
 from catalyst.cli.core.hidden import Hidden
 from catalyst.cli.operations.installed import SYSTEM_NAMESPACE, settings_of
-from catalyst.cli.operations.outside import app_rights, certified, monitored, nobodys_host, resolved
+from catalyst.cli.operations.monitoring import monitored
+from catalyst.cli.operations.outside import app_rights, certified, nobodys_host, resolved
 from catalyst.cli.operations.probing import Probed, probe
 from catalyst.env_controller.config import platform_told
 from catalyst.env_controller.core.platform import Platform

@@ -1,4 +1,4 @@
-"""What the world sees of an installation: its zone's names, the certificate there, the forge's App, the bus's pages."""
+"""What the world sees of an installation: its zone's names, the certificate there, the forge's App."""
 
 import asyncio
 import secrets
@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-import aiohttp
 from pydantic import ValidationError
 
 from catalyst.cli.core.doctor.outside import AppRights, Certified, Resolved
@@ -88,18 +87,3 @@ async def app_rights(settings: Mapping[str, Any]) -> AppRights | Hidden:
     if about is None:
         return Hidden("a bare token has no App's rights", "--github-app-id and --github-key")
     return AppRights(about.slug, about.permissions, frozenset(about.events), about.installations)
-
-
-async def monitored(url: str | None) -> Mapping[str, Any] | Hidden:
-    """The page `varz` of a nats-server."""
-    how = "kubectl port-forward --namespace catalyst-system pod/nats-0 8222, and --monitoring http://127.0.0.1:8222"
-    if url is None:
-        return Hidden("the server's settings are told by its monitoring page alone", how)
-    try:
-        timeout = aiohttp.ClientTimeout(total=PATIENCE)
-        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(f"{url.rstrip('/')}/varz") as answer:
-            answer.raise_for_status()
-            found = await answer.json()
-    except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
-        return Hidden(f"{url} does not answer: {exc or type(exc).__name__}", how)
-    return found if isinstance(found, dict) else Hidden(f"{url}/varz is no page of a nats-server", how)

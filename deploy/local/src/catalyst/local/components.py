@@ -143,6 +143,23 @@ NODE: Final = (
 )
 """What a node adds: it runs pods, joins them to a network, builds and keeps their images."""
 
+AUTOSCALING: Final = (
+    Component(
+        "keda",
+        {
+            "keda-operator": "github.com/kedacore/keda/v2/cmd/operator",
+            "keda-adapter": "github.com/kedacore/keda/v2/cmd/adapter",
+        },
+        first_build="8 minutes on 2 cores",
+    ),
+    Component(
+        "metrics-server",
+        {"metrics-server": "sigs.k8s.io/metrics-server/cmd/metrics-server"},
+        first_build="2 minutes on 2 cores",
+    ),
+)
+"""What scales services on a node: only `make scale` builds it."""
+
 PROMTOOL: Final = Component(
     "promtool", {"promtool": "github.com/prometheus/prometheus/cmd/promtool"}, first_build="3 minutes on 2 cores"
 )

@@ -1,5 +1,5 @@
-"""The bus as metrics: how far each consumer is behind, how full each stream is. The server is asked now and then, by
-the service that may: each for its own consumers, env-controller also for the streams it reads.
+"""The bus as metrics: how far each consumer is behind. The server is asked now and then, by each service for its own
+consumers. How full the streams are: watching.py.
 
 A consumer that is stuck brings no messages that could say so, hence the server is asked instead of counting them.
 """
@@ -15,7 +15,6 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from catalyst.events.bus import Bus
 from catalyst.events.errors import BusError
 from catalyst.events.topology import consumers
-from catalyst.events.users import MEASURES
 
 logger = logging.getLogger(__name__)
 
@@ -29,14 +28,10 @@ class BusMetrics:
     def __init__(self, bus: Bus, service: str) -> None:
         self._bus = bus
         self._consumers = tuple(consumers([service]))
-        self._streams = MEASURES.get(service, ())
         self._seen: dict[tuple[str, str], Mapping[str, Any]] = {}
-        self._limits: dict[str, Mapping[str, Any]] = {}
         meter = metrics.get_meter("catalyst.events")
         for name, text, read in CONSUMER_METRICS:
             meter.create_observable_gauge(name, [self._of_consumers(read)], description=text)
-        for name, text, read in STREAM_METRICS:
-            meter.create_observable_gauge(name, [self._of_streams(read)], description=text)
         meter.create_observable_gauge(
             "catalyst_bus_problems",
             [lambda _options: [Observation(len(bus.problems()))]],
@@ -52,31 +47,19 @@ class BusMetrics:
     async def look(self) -> None:
         """Ask the server once."""
         seen: dict[tuple[str, str], Mapping[str, Any]] = {}
-        limits: dict[str, Mapping[str, Any]] = {}
         try:
             for consumer in self._consumers:
                 found = await self._bus.consumer_info(consumer.stream, consumer.name)
                 if found is not None:
                     seen[consumer.stream, consumer.name] = found
-            for stream in self._streams:
-                info = await self._bus.stream_info(stream)
-                if info is not None:
-                    limits[stream] = info
         except BusError as error:
             logger.warning("the bus could not be measured", extra={"reason": error.reason})
-        self._seen, self._limits = seen, limits
+        self._seen = seen
 
     def _of_consumers(self, read: Callable[[Mapping[str, Any]], float]) -> Callable[..., Iterable[Observation]]:
         def observe(_options: CallbackOptions) -> Iterable[Observation]:
             for (stream, name), found in self._seen.items():
                 yield Observation(read(found), {"stream": stream, "consumer": name})
-
-        return observe
-
-    def _of_streams(self, read: Callable[[Mapping[str, Any]], float]) -> Callable[..., Iterable[Observation]]:
-        def observe(_options: CallbackOptions) -> Iterable[Observation]:
-            for stream, found in self._limits.items():
-                yield Observation(read(found), {"stream": stream})
 
         return observe
 
@@ -96,9 +79,4 @@ CONSUMER_METRICS: Final[tuple[Reading, ...]] = (
     ("catalyst_consumer_pending", "messages that were not delivered yet", lambda found: found["num_pending"]),
     ("catalyst_consumer_in_hand", "messages delivered and not answered for", lambda found: found["num_ack_pending"]),
     ("catalyst_consumer_redelivered", "of those, delivered before", lambda found: found["num_redelivered"]),
-)
-STREAM_METRICS: Final[tuple[Reading, ...]] = (
-    ("catalyst_stream_messages", "messages in the stream", lambda found: found["state"]["messages"]),
-    ("catalyst_stream_bytes", "bytes in the stream", lambda found: found["state"]["bytes"]),
-    ("catalyst_stream_fill", "share of the stream's limit that is used", fill),
 )

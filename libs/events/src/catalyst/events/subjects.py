@@ -129,6 +129,11 @@ def lock_subject(service: str) -> str:
     return f"lock.{escape(service)}"
 
 
+def started_subject(service: str) -> str:
+    """Where a replica of `service` says which version it is when it starts."""
+    return f"started.{escape(service)}"
+
+
 def decision_subject(team: str, project: str, environment: str | None = None) -> str:
     """Where the decisions about one environment are; without one, those about its Project."""
     parts = (team, project) if environment is None else (team, project, environment)

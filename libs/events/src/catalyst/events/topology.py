@@ -7,7 +7,7 @@
 | `STATE` | sources `env.*.*.*.environment.changed` from EVENTS | the last message of each subject, without age |
 | `AUDIT` | `audit.>` | everything; nobody deletes or purges |
 | `DEAD` | `dead.>` and the server's own advisories | 90 d |
-| `LOCKS` | `lock.>` | the last record of each lock, without age (locks.py) |
+| `LOCKS` | `lock.>`, `started.>` | who leads (locks.py), which version started (started.py): the last of each, no age |
 | `DECISIONS` | `decision.>` | what env-controller decided, and from what: 30 d, the oldest go first |
 | `CDEVENTS` | `cdevents.>` | our facts in the words of CDEvents, for others' tools: 90 d, the oldest go first |
 
@@ -232,9 +232,12 @@ def streams(budget: Budget | None = None) -> tuple[StreamConfig, ...]:
                 *(f"{told}.{consumer.stream}.{consumer.name}" for told in _TOLD for consumer in CONSUMERS),
             ],
         ).evolve(discard=DiscardPolicy.OLD),  # an advisory is fire and forget: refusing it loses the newest
-        stream(LOCKS, budget.locks, "Who leads among the replicas of a service", ["lock.>"]).evolve(
-            max_msgs_per_subject=1, max_age=0
-        ),
+        stream(
+            LOCKS,
+            budget.locks,
+            "Who leads among the replicas of a service, and which version started last",
+            ["lock.>", "started.>"],
+        ).evolve(max_msgs_per_subject=1, max_age=0),
         stream(DECISIONS, budget.decisions, "What env-controller decided, and from what", ["decision.>"]).evolve(
             discard=DiscardPolicy.OLD, max_age=DECISIONS_KEPT, duplicate_window=MINUTE
         ),

@@ -15,7 +15,7 @@ A team's readers are no users of this account: readers.py.
 ¹ and `decision.>`, the records of what it decided, which are no events. ² And DEAD, to count the dead;
 of every stream it asks how full it is.
 
-Each service may also ask how far its own consumers are: a metric.
+Each service may also say which version started (`started.<service>`), and ask how far its own consumers are: a metric.
 
 An event is a hint, never authority, and a service may not even hint at what another one says. No user may delete a
 stream, and nobody but the operator may ask for a consumer: a consumer with a chosen delivery subject would publish in
@@ -39,7 +39,7 @@ from catalyst.events.catalogue import (
     EnvironmentData,
     ScmData,
 )
-from catalyst.events.subjects import dead_subject, lock_subject
+from catalyst.events.subjects import dead_subject, lock_subject, started_subject
 from catalyst.events.topology import (
     AUDIT,
     CDEVENTS,
@@ -107,6 +107,7 @@ def service_user(service: str) -> User:
     publish = [
         pattern for data in CATALOGUE.values() if service in data.WRITERS for pattern in _patterns(service, data)
     ]
+    publish.append(started_subject(service))
     if service in LOCKED:
         publish.append(lock_subject(service))
     if service in RECORDED:

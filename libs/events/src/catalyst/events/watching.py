@@ -2,18 +2,19 @@
 
 ```
 catalyst_stream_there{stream}          1, or 0: the stream does not exist
+catalyst_stream_fill{stream}           of what fills up first, bytes or messages: the share of its limit
+catalyst_stream_bytes{stream}, catalyst_stream_messages{stream}
 catalyst_dead_letters{owner,reason}    in DEAD, and nobody has dealt with them; `owner`: the service that could not
 ```
 
 What the bus cannot tell of itself is counted where it is noticed: `catalyst_bus_unpublished_total{why}` (bus.py) and
-`catalyst_bus_unreadable_consumers{consumer}` (consuming.py). How full each stream is: `catalyst_stream_fill`
-(measuring.py). Thresholds and remedies: deploy/k8s/monitoring.
+`catalyst_bus_unreadable_consumers{consumer}` (consuming.py). Thresholds and remedies: deploy/k8s/monitoring.
 """
 
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from opentelemetry import metrics
@@ -22,7 +23,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from catalyst.events.catalogue import DeadSettled
 from catalyst.events.dead import Dead, joined, lean, read
 from catalyst.events.errors import BusError
-from catalyst.events.measuring import fill
+from catalyst.events.measuring import Reading, fill
 from catalyst.events.stored import Stored
 from catalyst.events.topology import CDEVENTS, DEAD, DECISIONS, SERVICES, STATE, streams
 
@@ -55,7 +56,7 @@ class Watch:
 
     def __init__(self, bus: Streams) -> None:
         self._bus = bus
-        self._fill: dict[str, float] = {}
+        self._seen: dict[str, Mapping[str, Any]] = {}
         self._there: dict[str, bool] = {}
         self._ill: dict[str, str] = {}
         self._born: dict[str, str] = {}
@@ -84,7 +85,7 @@ class Watch:
                 # Whoever publishes says louder that the bus is away.
                 logger.debug("stream not looked at", extra={"stream": name, "reason": error.reason})
                 self._there.pop(name, None)
-                self._fill.pop(name, None)
+                self._seen.pop(name, None)
                 continue
             self._note(name, info)
             self._tell(name)
@@ -119,9 +120,9 @@ class Watch:
     def _note(self, name: str, info: dict[str, Any] | None) -> None:
         self._there[name] = info is not None
         if info is None:
-            self._fill.pop(name, None)
+            self._seen.pop(name, None)
             return
-        self._fill[name] = fill(info)
+        self._seen[name] = info
 
     def _tell(self, name: str) -> None:
         ill, before = self._illness(name), self._ill.get(name, "")
@@ -129,9 +130,7 @@ class Watch:
             return
         self._ill[name] = ill
         if ill:
-            logger.error(
-                "bus is sick", extra={"stream": name, "reason": ill, "fill": round(self._fill.get(name, 0), 3)}
-            )
+            logger.error("bus is sick", extra={"stream": name, "reason": ill, "fill": round(self._fill(name), 3)})
         else:
             logger.info("bus is well again", extra={"stream": name})
 
@@ -139,7 +138,10 @@ class Watch:
         if not self._there[name]:
             return GONE
         bound = WELL_AGAIN if self._ill.get(name) == TAKEN else NEARLY_FULL
-        return TAKEN if name not in MAY_BE_FULL and self._fill[name] >= bound else ""
+        return TAKEN if name not in MAY_BE_FULL and self._fill(name) >= bound else ""
+
+    def _fill(self, name: str) -> float:
+        return fill(self._seen[name]) if name in self._seen else 0.0
 
     def _measure(self) -> None:
         meter = metrics.get_meter("catalyst.events")
@@ -153,8 +155,23 @@ class Watch:
             counts = {**none, **self._letters.copy()}
             return [Observation(count, {"owner": owner, "reason": reason}) for (owner, reason), count in counts.items()]
 
+        for name, text, reading in STREAM_METRICS:
+            meter.create_observable_gauge(name, [self._of_streams(reading)], description=text)
         meter.create_observable_gauge("catalyst_stream_there", [there], description="0: it does not exist")
         meter.create_observable_gauge("catalyst_dead_letters", [letters], description="nobody has dealt with them yet")
+
+    def _of_streams(self, read: Callable[[Mapping[str, Any]], float]) -> Callable[..., Iterable[Observation]]:
+        def observe(_: CallbackOptions) -> Iterable[Observation]:
+            return [Observation(read(info), {"stream": name}) for name, info in self._seen.copy().items()]
+
+        return observe
+
+
+STREAM_METRICS: Final[tuple[Reading, ...]] = (
+    ("catalyst_stream_messages", "messages in the stream", lambda found: found["state"]["messages"]),
+    ("catalyst_stream_bytes", "bytes in the stream", lambda found: found["state"]["bytes"]),
+    ("catalyst_stream_fill", "share of the stream's limit that is used", fill),
+)
 
 
 def counted(found: Sequence[Dead]) -> Counter[tuple[str, str]]:

@@ -27,7 +27,9 @@ from catalyst.model.points import Points, no_points
 APPLY = "application/apply-patch+yaml"
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
-PAGE = 500
+PAGE = 250
+"""Objects of one list request, unless the caller wants another number: each page is parsed in one piece, and 500
+Environments are 3 MB."""
 
 Fence = Callable[[], None]
 Propagation = Literal["Background", "Foreground", "Orphan"]
@@ -47,7 +49,7 @@ def no_fence() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Up to 500 objects of one list, each with its apiVersion and kind, at one resourceVersion."""
+    """A part of one list, each object with its apiVersion and kind, at one resourceVersion."""
 
     items: list[Manifest]
     resource_version: str

@@ -15,12 +15,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 
 from catalyst.kube.client import Kube, Page, WatchEvent
 from catalyst.kube.errors import Expired, KubeError, Unavailable
 from catalyst.kube.queue import Backoff
 from catalyst.kube.resources import Resource
+from catalyst.kube.unhurried import unhurried
 from catalyst.model.manifest import Manifest
 
 logger = logging.getLogger(__name__)
@@ -34,11 +37,11 @@ enqueues.
 """
 
 Transform = Callable[[Manifest], Manifest]
+Mark = Callable[[Manifest], str | None]
 
 _BACKOFF = Backoff(base=0.1, cap=10.0)
 _GRAVES = 4096  # uids of deleted objects that are remembered
 _SHORT = 0.5  # seconds; a server or proxy that ends every watch at once must not be asked in a circle
-_BREATH = 200  # objects of a list handled before other tasks get a turn
 
 
 class Store:
@@ -46,8 +49,11 @@ class Store:
     returns.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, mark: Mark | None = None) -> None:
+        """`mark`: what an object is also known by, see `marked`; many may have the same."""
         self._objects: dict[str, dict[str, Manifest]] = {}
+        self._mark = mark
+        self._marks: Counter[str] = Counter()
 
     def get(self, namespace: str, name: str) -> Manifest | None:
         """The object, or None."""
@@ -56,6 +62,10 @@ class Store:
     def within(self, namespace: str) -> list[Manifest]:
         """All objects of one namespace."""
         return list(self._objects.get(namespace, {}).values())
+
+    def marked(self, mark: str) -> bool:
+        """Whether some object has this mark."""
+        return mark in self._marks
 
     def keys(self) -> list[Key]:
         """All keys, as a copy."""
@@ -68,11 +78,22 @@ class Store:
         return sum(len(objects) for objects in self._objects.values())
 
     def _put(self, key: Key, manifest: Manifest) -> None:
-        self._objects.setdefault(key[0], {})[key[1]] = manifest
+        objects = self._objects.setdefault(key[0], {})
+        self._count(objects.get(key[1]), -1)
+        self._count(manifest, 1)
+        objects[key[1]] = manifest
+
+    def _count(self, manifest: Manifest | None, by: int) -> None:
+        mark = self._mark(manifest) if self._mark and manifest else None
+        if mark is not None:
+            self._marks[mark] += by
+            if not self._marks[mark]:
+                del self._marks[mark]
 
     def _pop(self, key: Key) -> Manifest | None:
         objects = self._objects.get(key[0], {})
         found = objects.pop(key[1], None)
+        self._count(found, -1)
         if not objects:
             self._objects.pop(key[0], None)
         return found
@@ -95,14 +116,18 @@ class Reflector:
         label_selector: str | None = None,
         metadata_only: bool = False,
         transform: Transform = as_is,
+        mark: Mark | None = None,
+        gate: asyncio.Semaphore | None = None,
         on_change: OnChange | None = None,
         watch_seconds: float = 300.0,
         backoff: Backoff = _BACKOFF,
         spread: Callable[[], float] = random.random,
     ) -> None:
         """`watch_seconds`: each watch lasts this long to twice as long, so that a thousand of them do not renew
-        together.
+        together. `gate` lets a few of many mirrors list at once: each page is parsed in one piece, and all together
+        would hold up the loop. `mark`: for the store.
         """
+        self._gate = gate
         self._kube = kube
         self._resource = resource
         self._namespace = namespace
@@ -116,7 +141,7 @@ class Reflector:
         self._version: str | None = None  # where to watch from; None: list first
         self._failures = 0
         self._buried: dict[str, None] = {}
-        self.store = Store()
+        self.store = Store(mark)
         self.synced = asyncio.Event()
         self.lists = 0
         self.last_error: KubeError | None = None
@@ -150,7 +175,8 @@ class Reflector:
         while True:
             try:
                 if self._version is None:
-                    self._version = await self._list()
+                    async with self._gate or nullcontext():
+                        self._version = await self._list()
                 begun = asyncio.get_running_loop().time()
                 await self._watch()
                 if asyncio.get_running_loop().time() - begun < _SHORT:
@@ -194,12 +220,7 @@ class Reflector:
         return version
 
     async def _keep_page(self, page: Page) -> set[Key]:
-        keys: set[Key] = set()
-        for index, item in enumerate(page.items, 1):
-            keys.add(self._keep(item))
-            if index % _BREATH == 0:
-                await asyncio.sleep(0)
-        return keys
+        return {self._keep(item) async for item in unhurried(page.items)}
 
     async def _watch(self) -> None:
         seconds = self._watch_seconds * (1 + self._spread())

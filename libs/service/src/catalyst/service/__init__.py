@@ -10,6 +10,7 @@ from catalyst.service.lifecycle import Check, Lifecycle
 from catalyst.service.run import Main, run
 from catalyst.service.settings import BadSettings, ServiceSettings, load, secrets_in
 from catalyst.service.telemetry import exporting
+from catalyst.service.version import code_version
 
 __all__ = [
     "BadSettings",
@@ -17,6 +18,7 @@ __all__ = [
     "Lifecycle",
     "Main",
     "ServiceSettings",
+    "code_version",
     "exporting",
     "load",
     "run",

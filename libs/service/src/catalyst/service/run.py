@@ -22,6 +22,7 @@ from catalyst.service.http import serving
 from catalyst.service.lifecycle import Lifecycle
 from catalyst.service.ops import ops_app
 from catalyst.service.settings import BadSettings, ServiceSettings, load, table
+from catalyst.service.stalls import Stalls
 from catalyst.service.telemetry import Telemetry, install, telemetry
 
 S = TypeVar("S", bound=ServiceSettings)
@@ -57,6 +58,7 @@ async def _live(settings: S, main: Main[S], made: Telemetry) -> int:
     try:
         async with serving(ops_app(life, made.registry), host=settings.ops_host, port=settings.ops_port) as port:
             log.info("ops listening", host=settings.ops_host, port=port)
+            life.start("stalls", Stalls().run())
             await supervise(life, main(settings, life), drain_seconds=settings.drain_seconds)
     except Exception:
         log.exception("crashed")

@@ -39,6 +39,9 @@ class ServiceSettings(BaseSettings):
         le=65535,
         description="port of /healthz, /readyz and /metrics; 0 takes a free one and logs it",
     )
+    built_from: str | None = Field(
+        default=None, description="the commit this was built from; without it, git or a digest of the sources says"
+    )
     log_level: LogLevel = Field(default="info", description="least severe level that is logged")
     drain_seconds: float = Field(
         default=20.0, gt=0, description="seconds that running work may take to finish after SIGTERM"

@@ -23,6 +23,7 @@ from catalyst.builder.realm import LiveDirectory, Realm, app
 from catalyst.builder.reconcile import Builds
 from catalyst.events.bus import Bus, BusSettings
 from catalyst.events.measuring import BusMetrics
+from catalyst.events.started import say_started
 from catalyst.events.topology import BUILDER
 from catalyst.events.users import inbox_prefix
 from catalyst.forge.client import GitHubClient
@@ -31,7 +32,7 @@ from catalyst.kube.lease import Elector
 from catalyst.kube.settings import KubeSettings
 from catalyst.model.clock import Clock, utc_now
 from catalyst.model.points import Points, no_points
-from catalyst.service import Lifecycle, exporting, run, serving
+from catalyst.service import Lifecycle, code_version, exporting, run, serving
 
 NAME = "builder"
 
@@ -105,6 +106,7 @@ async def _serve(settings: Settings, life: Lifecycle, stack: AsyncExitStack, clo
     life.add_check("nats", lambda: "; ".join(bus.problems()) or None)
     life.add_check("kubernetes", cluster.trouble)
     life.start("measuring", BusMetrics(bus, NAME).run())
+    life.start("version", say_started(bus, NAME, code_version(NAME, settings.built_from)))
     life.start("mirror", cluster.jobs.run())
     if settings.realm_key_file is not None:
         signer = settings.signer()

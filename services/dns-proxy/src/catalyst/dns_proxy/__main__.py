@@ -21,6 +21,7 @@ from catalyst.events.bus import Bus, BusSettings
 from catalyst.events.errors import BusError
 from catalyst.events.locks import Lock
 from catalyst.events.measuring import BusMetrics
+from catalyst.events.started import say_started
 from catalyst.events.topology import DNS_PROXY
 from catalyst.events.users import inbox_prefix
 from catalyst.model.clock import Clock, utc_now
@@ -29,6 +30,7 @@ from catalyst.service.http import serving
 from catalyst.service.lifecycle import Lifecycle
 from catalyst.service.run import run
 from catalyst.service.telemetry import exporting
+from catalyst.service.version import code_version
 
 NAME = "dns-proxy"
 
@@ -60,6 +62,7 @@ async def main(settings: Settings, life: Lifecycle, *, clock: Clock = utc_now, p
     life.add_check("nats", lambda: "; ".join(bus.problems()) or None)
     life.add_check("state", lambda: None if mirror.loaded else "STATE was not read yet")
     life.start("measuring", BusMetrics(bus, NAME).run())
+    life.start("version", say_started(bus, NAME, code_version(NAME, settings.built_from)))
     _measure(reconciler, lock, mirror)
     pages = Pages(mirror, settings.layout)
     async with serving(pages_app(pages.page), host=settings.http_host, port=settings.http_port) as port:

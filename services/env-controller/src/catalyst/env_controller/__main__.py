@@ -18,13 +18,14 @@ from catalyst.env_controller.config import Settings
 from catalyst.env_controller.core.world import FIELD_MANAGER
 from catalyst.env_controller.effects.audit import Audit
 from catalyst.env_controller.effects.cluster import Cluster
-from catalyst.env_controller.effects.decisions import Decisions, code_version, no_record
+from catalyst.env_controller.effects.decisions import Decisions, no_record
 from catalyst.env_controller.effects.history import History
 from catalyst.env_controller.handlers import Handlers
 from catalyst.env_controller.reconcile import Controller
 from catalyst.env_controller.replay import command
 from catalyst.events.bus import Bus, BusSettings
 from catalyst.events.measuring import BusMetrics
+from catalyst.events.started import say_started
 from catalyst.events.topology import ENV_CONTROLLER_EVENTS, ENV_CONTROLLER_SCM
 from catalyst.events.users import inbox_prefix
 from catalyst.events.watching import Watch
@@ -37,6 +38,7 @@ from catalyst.service.http import serving
 from catalyst.service.lifecycle import Lifecycle
 from catalyst.service.run import run
 from catalyst.service.telemetry import exporting
+from catalyst.service.version import code_version
 
 log = structlog.get_logger()
 
@@ -72,7 +74,8 @@ async def main(settings: Settings, life: Lifecycle, *, clock: Clock = utc_now, p
         points=points,
     )
     cluster = Cluster(kube, kube.fenced(elector.fence), settings.platform)
-    decisions = Decisions(bus, code_version(settings.built_from))
+    version = code_version(NAME, settings.built_from)
+    decisions = Decisions(bus, version)
     record = decisions.record if settings.record_decisions else no_record
     controller = Controller(cluster, History(bus, clock), clock, record=record)
     controller.subscribe()
@@ -91,6 +94,7 @@ async def main(settings: Settings, life: Lifecycle, *, clock: Clock = utc_now, p
     life.add_check("kubernetes", cluster.trouble)
     _measure(controller, elector)
     life.start("measuring", BusMetrics(bus, NAME).run())
+    life.start("version", say_started(bus, NAME, version))
     life.start("mirrors", cluster.run())
     if settings.audit_token_file is not None:
         life.start("audit webhook", _listen_to_the_api_server(settings, audit, cluster))

@@ -64,9 +64,6 @@ class Settings(ServiceSettings):
     workers: int = Field(default=16, ge=1, le=64, description="keys reconciled at once")
     in_flight: int = Field(default=64, ge=1, le=512, description="requests to the API server at once")
     record_decisions: bool = Field(default=True, description="keep what is decided, and from what, in stream DECISIONS")
-    built_from: str | None = Field(
-        default=None, description="the commit this was built from, for the records; without it, git or a digest says"
-    )
     resync_seconds: float = Field(default=600.0, gt=0, description="every key is looked at again this often")
 
     @model_validator(mode="before")

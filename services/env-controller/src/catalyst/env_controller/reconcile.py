@@ -11,7 +11,7 @@ forgotten meanwhile: whoever waits for a key (`Controller.settled`) is told when
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, cast
@@ -25,7 +25,7 @@ from catalyst.env_controller.core.audit import Standing, judged
 from catalyst.env_controller.core.environment import decide, refused_by_cluster
 from catalyst.env_controller.core.measured import measured
 from catalyst.env_controller.core.merge import merge_patch
-from catalyst.env_controller.core.project import ProjectWorld, decide_project
+from catalyst.env_controller.core.project import decide_project
 from catalyst.env_controller.core.recorded import BranchInputs, EnvironmentInputs, ProjectInputs, PullRequestInputs
 from catalyst.env_controller.core.requests import Create, Leave, Update
 from catalyst.env_controller.core.world import Decision, Patch, World
@@ -39,6 +39,7 @@ from catalyst.events.subjects import ScmSubject, branch_subject, parse_subject, 
 from catalyst.kube.errors import AlreadyExists, Conflict, Forbidden, Invalid, KubeError, NotFound
 from catalyst.kube.queue import BULK, INTERACTIVE, NORMAL, Queue
 from catalyst.kube.reflector import Reflector
+from catalyst.kube.unhurried import unhurried
 from catalyst.model import labels
 from catalyst.model.clock import Clock
 from catalyst.model.environment import Environment, EnvironmentStatus
@@ -134,6 +135,8 @@ class Controller:
         self._because: dict[Key, str] = {}
         self._lines: dict[str, set[Key]] = {}
         self._identities: dict[EnvironmentKey, Identity] = {}
+        self._remembered = asyncio.Event()
+        """STATE was read once, or could not be."""
         self.begun = asyncio.Event()
 
     # Triggers
@@ -152,6 +155,7 @@ class Controller:
     async def lead(self, *, workers: int, resync_seconds: float) -> None:
         """Until cancelled: everything once, then what changes, and everything again every `resync_seconds`."""
         await self._cluster.synced()
+        self._history.led_by_others()
         self.begun.set()
         try:
             async with asyncio.TaskGroup() as group:
@@ -160,6 +164,7 @@ class Controller:
                 group.create_task(self._catch_up())
         finally:
             self.begun.clear()
+            self._remembered.clear()
             self._abandon()
 
     async def settled(self, key: Key, *, event: str = "", came: datetime | None = None) -> Standings:
@@ -196,6 +201,8 @@ class Controller:
         self.queue.add(key, after=after, priority=fair if priority is None else priority)
 
     def _environment_changed(self, old: Manifest | None, new: Manifest | None) -> None:
+        if not self.begun.is_set():
+            return
         found = new or old or {}
         self.enqueue(EnvironmentKey(found["metadata"]["namespace"], found["metadata"]["name"]))
         reference = found["spec"].get("projectRef", {})
@@ -228,7 +235,7 @@ class Controller:
             self.enqueue(EnvironmentKey(namespace, environment["metadata"]["name"]))
 
     def _namespace_changed(self, old: Manifest | None, new: Manifest | None) -> None:
-        if same_but_version(old, new):
+        if not self.begun.is_set() or same_but_version(old, new):
             return
         found = new or old or {}
         self._owners_of(old, new)
@@ -238,7 +245,7 @@ class Controller:
             self._project_changed(None, project)
 
     def _child_changed(self, old: Manifest | None, new: Manifest | None) -> None:
-        if not same_but_version(old, new):
+        if self.begun.is_set() and not same_but_version(old, new):
             self._owners_of(old, new)
 
     def _owners_of(self, *states: Manifest | None) -> None:
@@ -259,28 +266,28 @@ class Controller:
         self.enqueue(EnvironmentKey(namespace, environment) if environment else ProjectKey(team, project))
 
     async def _resync(self, seconds: float) -> None:
+        await self._remembered.wait()
         while True:
-            for project in self._cluster.projects.store:
-                self._add(ProjectKey(project["metadata"]["namespace"], project["metadata"]["name"]), priority=BULK)
-            for environment in self._cluster.environments.store:
-                metadata = environment["metadata"]
-                self._add(EnvironmentKey(metadata["namespace"], metadata["name"]), priority=BULK)
+            async for namespace, name in unhurried(self._cluster.projects.store.keys()):
+                self._add(ProjectKey(namespace, name), priority=BULK)
+            async for namespace, name in unhurried(self._cluster.environments.store.keys()):
+                self._add(EnvironmentKey(namespace, name), priority=BULK)
             await asyncio.sleep(seconds)
 
     def say_all_again(self) -> None:
         """STATE was lost: the resources still know all that was in it."""
         self._history.forget()
         if self.begun.is_set():
-            for environment in self._cluster.environments.store:
-                metadata = environment["metadata"]
-                self._add(EnvironmentKey(metadata["namespace"], metadata["name"]), priority=BULK)
+            everything = self._cluster.environments.store.keys()
+            for namespace, name in everything:
+                self._add(EnvironmentKey(namespace, name), priority=BULK)
 
     async def _catch_up(self) -> None:
         """What may have been left between two leaders: a `Gone` not said, a pull request whose older environment had
         to go first.
         """
         try:
-            async for snapshot in self._history.all_last():
+            async for snapshot in unhurried(self._history.all_last()):
                 identity = snapshot.key
                 namespace = project_namespace(identity.team, identity.project)
                 if self._cluster.environments.store.get(namespace, identity.environment) is None:
@@ -289,8 +296,10 @@ class Controller:
                     self._add(key, priority=BULK)
         except BusError as error:
             log.warning("STATE could not be read, trying again", reason=error.reason)
+            self._remembered.set()
             await asyncio.sleep(5)
             await self._catch_up()
+        self._remembered.set()
 
     def _again(self, snapshot: Snapshot) -> None:
         """The facts that made this environment may want it anew, now that it is gone."""
@@ -527,11 +536,7 @@ class Controller:
             now = self._clock()
             decision = decide_project(project, world, now)
             if decision.changes_objects or _differs(decision, project):
-                self._record(
-                    Decided(
-                        ProjectInputs(project, _needed(world, project), now), decision, _named(key), self._because[key]
-                    )
-                )
+                self._record(Decided(ProjectInputs(project, world, now), decision, _named(key), self._because[key]))
             await self._act_on_project(project, decision)
             if not decision.changes_objects:
                 return None
@@ -673,11 +678,6 @@ def _differs(decision: Decision, resource: Environment | Project) -> bool:
 def _is_admitted(decision: Decision) -> bool:
     said = decision.status.condition(admission.CONDITION) if decision.status else None
     return said is not None and said.status == "True"
-
-
-def _needed(world: ProjectWorld, project: Project) -> ProjectWorld:
-    """As far as it was decided from: its Environments, perhaps a thousand, matter when the Project goes."""
-    return world if project.metadata.deletion_timestamp else replace(world, environments=())
 
 
 def _home(identity: Identity) -> str:

@@ -12,6 +12,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from catalyst.events.bus import Bus, BusSettings
 from catalyst.events.locks import Lock
 from catalyst.events.measuring import BusMetrics
+from catalyst.events.started import say_started
 from catalyst.events.topology import CDEVENTS_EVENTS, CDEVENTS_SCM, NOTIFIER_EVENTS, NOTIFIER_SCM
 from catalyst.events.users import inbox_prefix
 from catalyst.forge.client import GitHubClient
@@ -26,6 +27,7 @@ from catalyst.notifier.reconcile import Notifier
 from catalyst.service.lifecycle import Lifecycle
 from catalyst.service.run import run
 from catalyst.service.telemetry import exporting
+from catalyst.service.version import code_version
 
 NAME = "notifier"
 
@@ -59,6 +61,7 @@ async def main(settings: Settings, life: Lifecycle, *, clock: Clock = utc_now, p
 
     life.add_check("nats", lambda: "; ".join(bus.problems()) or None)
     life.start("measuring", BusMetrics(bus, NAME).run())
+    life.start("version", say_started(bus, NAME, code_version(NAME, settings.built_from)))
     _measure(notifier, lock)
     candidate = life.start("candidate", lock.run(lead))
     for consumer in (CDEVENTS_SCM, CDEVENTS_EVENTS):

@@ -6,13 +6,14 @@ import structlog
 
 from catalyst.events.bus import Bus, BusSettings
 from catalyst.events.measuring import BusMetrics
+from catalyst.events.started import say_started
 from catalyst.events.topology import WEBHOOK_INGEST
 from catalyst.events.users import inbox_prefix
 from catalyst.forge import GitHub
 from catalyst.forge.client import GitHubClient
 from catalyst.model.clock import utc_now
 from catalyst.model.points import Points, no_points
-from catalyst.service import Lifecycle, exporting, run, serving
+from catalyst.service import Lifecycle, code_version, exporting, run, serving
 from catalyst.webhook_ingest.config import Settings
 from catalyst.webhook_ingest.handlers import app
 from catalyst.webhook_ingest.obeying import CONCURRENCY, Commands
@@ -32,6 +33,7 @@ async def main(settings: Settings, life: Lifecycle, *, points: Points = no_point
     bus_settings = BusSettings(settings.nats_url, settings.nats_seed_file, inbox_prefix=inbox_prefix(NAME))
     bus = await Bus.connect(bus_settings, name=NAME, clock=utc_now, points=points, on_closed=lost, spans=exporting())
     life.start("measuring", BusMetrics(bus, NAME).run())
+    life.start("version", say_started(bus, NAME, code_version(NAME, settings.built_from)))
     life.add_check("bus", lambda: "; ".join(bus.problems()) or None)
     forge = GitHubClient.of(settings, clock=utc_now) if settings.has_forge else None
     asking = asking_the_forge(settings, forge, bus, life) if forge else []

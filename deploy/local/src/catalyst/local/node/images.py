@@ -60,6 +60,11 @@ class Recipe(Protocol):
         """Its Dockerfile, relative to the context."""
         ...
 
+    @property
+    def arguments(self) -> Mapping[str, str]:
+        """What its Dockerfile is told (ARG) and its key does not cover: nothing else may come out by it."""
+        ...
+
     def key(self) -> str:
         """Over everything of ours that decides what comes out."""
         ...
@@ -81,6 +86,7 @@ class Image:
     binaries: Mapping[str, Path] = field(default_factory=dict)
     parent: str = BASE
     file: str = "Dockerfile"
+    arguments: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def packages(self) -> bool:
@@ -295,7 +301,14 @@ class _Bench:
             image.fill(context, out)
             if isinstance(image, Image) and image.folder == BASE:
                 self._debootstrap(context)
-            self.buildah(image.tags[0], image.tags, context, dockerfile=context / image.file, packages=image.packages)
+            self.buildah(
+                image.tags[0],
+                image.tags,
+                context,
+                dockerfile=context / image.file,
+                packages=image.packages,
+                arguments=image.arguments,
+            )
         finally:
             shutil.rmtree(context, ignore_errors=True)
 
@@ -321,7 +334,14 @@ class _Bench:
         shutil.rmtree(root)
 
     def buildah(
-        self, name: str, tags: Sequence[str], context: Path, *, dockerfile: Path | None = None, packages: bool = True
+        self,
+        name: str,
+        tags: Sequence[str],
+        context: Path,
+        *,
+        dockerfile: Path | None = None,
+        packages: bool = True,
+        arguments: Mapping[str, str] | None = None,
     ) -> None:
         """Build and push. `packages`: RUN may install from the machine's package source, which leaves no trace."""
         apt = [f"{self._folder / 'apt'}:/etc/apt", f"{self._folder / 'lists'}:/var/lib/apt/lists"]
@@ -329,7 +349,8 @@ class _Bench:
         volumes = [f"--volume={volume}" for volume in apt] if packages else []
         file = [f"--file={dockerfile}"] if dockerfile else []
         local, insecure = f"docker.io/{tags[0]}", "--tls-verify=false"
-        options = ["--isolation=chroot", "--format=docker", insecure, *file, *volumes]
+        told = [f"--build-arg={name}={value}" for name, value in (arguments or {}).items()]
+        options = ["--isolation=chroot", "--format=docker", insecure, *file, *volumes, *told]
         self._run(name, ["buildah", *self._store, "bud", *options, "--tag", local, context])
         for tag in tags:
             target = f"docker://{self._registry.address}/{tag}"

@@ -28,6 +28,7 @@ from catalyst.local.process import Part, free_ports
 
 CNI_PLUGINS: Final = Path("/usr/lib/cni")
 KUBELET_CLIENT: Final = "kube-apiserver-kubelet-client"
+FRONT_PROXY: Final = "front-proxy-client"
 
 
 def control_plane(at: Layout, binaries: Mapping[str, Path], folder: Path) -> ControlPlane:
@@ -42,6 +43,7 @@ def control_plane(at: Layout, binaries: Mapping[str, Path], folder: Path) -> Con
             f"--kubelet-certificate-authority={pki / 'ca.crt'}",
             "--kubelet-preferred-address-types=InternalIP,Hostname",
             "--enable-admission-plugins=NodeRestriction",
+            *front_proxy(pki),
         ),
         CONTROLLER_MANAGER: (
             "--allocate-node-cidrs=true",
@@ -55,6 +57,23 @@ def control_plane(at: Layout, binaries: Mapping[str, Path], folder: Path) -> Con
         part.log = at.logs / f"{part.name}.log"
     plane.certificate(KUBELET_CLIENT)
     return plane
+
+
+def front_proxy(pki: Path) -> tuple[str, ...]:
+    """The API server hands requests on to APIs that pods serve (metrics), and says who asks. They believe whoever has a
+    certificate of this authority: it is none of the cluster's own, and its key is not kept.
+    """
+    authority = certs.Authority.new(FRONT_PROXY)
+    certificate, key = authority.client(FRONT_PROXY).write(pki, FRONT_PROXY)
+    return (
+        f"--requestheader-client-ca-file={certs.write(pki / 'front-proxy-ca.crt', authority.certificate)}",
+        f"--requestheader-allowed-names={FRONT_PROXY}",
+        "--requestheader-username-headers=X-Remote-User",
+        "--requestheader-group-headers=X-Remote-Group",
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+        f"--proxy-client-cert-file={certificate}",
+        f"--proxy-client-key-file={key}",
+    )
 
 
 class Parts:

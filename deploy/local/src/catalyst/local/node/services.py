@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TextIO
@@ -52,6 +52,13 @@ class ServiceImage:
         """What the Dockerfile copies from the context."""
         found = re.findall(r"^COPY (?!--from)(\S+) \S+$", (self.root / self.file).read_text(), re.MULTILINE)
         return (self.file, *found)
+
+    @property
+    def arguments(self) -> Mapping[str, str]:
+        """The commit, which is not part of the key: an image whose sources another commit left alone stays, and names
+        the commit that it was built from.
+        """
+        return {"COMMIT": commit(self.root, self.sources)}
 
     def key(self) -> str:
         digested = hashlib.sha256(f"{self.parent} {_platform()}\n".encode())
@@ -93,6 +100,21 @@ def wanted(root: Path = ROOT) -> tuple[ServiceImage, ...]:
         ServiceImage((f"catalyst/{name}:dev",), f"services/{name}/Dockerfile", tools, key, root) for name in SERVICES
     )
     return (base, *services)
+
+
+def commit(root: Path, sources: Sequence[str]) -> str:
+    """What git says of these files: the commit, with `-dirty` when they are others now. Empty without a repository."""
+    try:
+        head = _git(root, "rev-parse", "HEAD")
+        changed = _git(root, "status", "--porcelain", "--", *sources)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return f"{head}-dirty" if changed else head
+
+
+def _git(root: Path, *words: str) -> str:
+    command = ["git", "-C", str(root), *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout.strip()
 
 
 def build(binaries: Mapping[str, Path], out: TextIO) -> dict[str, str]:

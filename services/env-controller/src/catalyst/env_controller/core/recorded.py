@@ -11,7 +11,7 @@ above and nothing else. A record is one JSON object; `SCHEMA` counts its form, n
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Self
 
@@ -208,7 +208,7 @@ def decided_json(inputs: Inputs) -> dict[str, Any]:
 
 
 def _line(head: Head, inputs: bytes, result: bytes) -> bytes:
-    parts = (b'{"schema":', str(SCHEMA).encode(), b',"head":', _dumped(asdict(head)), b',"inputs":', inputs)
+    parts = (b'{"schema":', str(SCHEMA).encode(), b',"head":', _dumped(head), b',"inputs":', inputs)
     return b"".join((*parts, b',"result":', result, b"}"))
 
 

@@ -6,9 +6,11 @@ the leader's fence. What a write answers goes straight into the mirror, so the n
 
 import asyncio
 import base64
+import gc
 import hashlib
 import secrets
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from string import Template
@@ -37,7 +39,7 @@ from catalyst.env_controller.core.world import (
 from catalyst.events.errors import Retry
 from catalyst.kube import resources
 from catalyst.kube.client import Kube
-from catalyst.kube.drift import Slim
+from catalyst.kube.drift import Slim, Texts
 from catalyst.kube.errors import AlreadyExists, Conflict, Forbidden, Invalid, NotFound, Unavailable
 from catalyst.kube.reflector import Reflector
 from catalyst.model import labels
@@ -61,6 +63,10 @@ WORKLOADS = (resources.DEPLOYMENT, resources.STATEFUL_SET)
 """Mirrored by metadata and how far they are."""
 BESIDE = (resources.SERVICE, resources.PERSISTENT_VOLUME_CLAIM)
 """What workloads need, mirrored by metadata alone."""
+LISTS = 3
+"""Mirrors that list at once, when we start and when the API server is back: enough to keep it busy."""
+SPARED = 60.0
+"""Seconds that the first lists may take before the collector is at work all the same."""
 BELIEF = timedelta(seconds=10)
 """A right that we gave ourselves a moment ago is not known to the API server yet, nor is any right to one that has just
 started: for so long a refusal is not believed.
@@ -79,20 +85,26 @@ class Cluster:
         self._parsed: dict[str, tuple[Manifest, Project]] = {}
         self._refused: dict[str, datetime] = {}
         self._admitted: set[str] = set()
-        self.projects = Reflector(reader, resources.PROJECT, transform=without_managed_fields)
-        self.environments = Reflector(reader, resources.ENVIRONMENT, transform=without_managed_fields)
-        self.namespaces = Reflector(reader, resources.NAMESPACE, metadata_only=True, transform=namespace_head)
+        gate, slim = asyncio.Semaphore(LISTS), Slim()
+        self.projects = Reflector(reader, resources.PROJECT, transform=WithoutManagedFields(), gate=gate)
+        self.environments = Reflector(reader, resources.ENVIRONMENT, transform=WithoutManagedFields(), gate=gate)
+        self.namespaces = Reflector(
+            reader, resources.NAMESPACE, metadata_only=True, transform=namespace_head, mark=_uid_label, gate=gate
+        )
         self._children = {
             resource.kind: Reflector(
                 reader,
                 resource,
                 metadata_only=True,
                 label_selector=labels.TEAM,
-                transform=Slim(),
+                transform=slim,
+                gate=gate,
             )
             for resource in (*CHILDREN, *BESIDE)
         } | {
-            resource.kind: Reflector(reader, resource, label_selector=labels.TEAM, transform=WithStatus())
+            resource.kind: Reflector(
+                reader, resource, label_selector=labels.TEAM, transform=WithStatus(slim), gate=gate
+            )
             for resource in WORKLOADS
         }
 
@@ -110,6 +122,20 @@ class Cluster:
         async with asyncio.TaskGroup() as group:
             for reflector in self._reflectors():
                 group.create_task(reflector.run())
+            group.create_task(self._spare_the_collector())
+
+    async def _spare_the_collector(self) -> None:
+        """What the first lists bring stays. Python's collector of cycles would walk it while it comes, a tenth of a
+        second at a time, and all of it again later, for a second.
+        """
+        gc.disable()
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SPARED):
+                    await self.synced()
+        finally:
+            gc.freeze()
+            gc.enable()
 
     async def synced(self) -> None:
         for reflector in self._reflectors():
@@ -172,11 +198,17 @@ class Cluster:
         return admission.place(environment.metadata.uid or "", self._candidates(team), given)
 
     def _candidates(self, team: str) -> list[Candidate]:
-        projects = list(self.projects.store.within(team))
-        found = [each for project in projects for each in self._environments_of(team, project["metadata"]["name"])]
-        paused = {each["metadata"]["name"] for each in projects if each["spec"].get("paused")}
-        homes = {uid for uid in map(_uid_label, self.namespaces.store) if uid}
-        return admission.candidates(found, begun=homes | self._admitted, paused_projects=paused)
+        found = self._environments_of_team(team)
+        paused = {each["metadata"]["name"] for each in self.projects.store.within(team) if each["spec"].get("paused")}
+        begun = {uid for uid in (each["metadata"]["uid"] for each in found) if self._has_begun(uid)}
+        return admission.candidates(found, begun=begun, paused_projects=paused)
+
+    def _has_begun(self, uid: str) -> bool:
+        return uid in self._admitted or self.namespaces.store.marked(uid)
+
+    def _environments_of_team(self, team: str) -> list[Manifest]:
+        projects = self.projects.store.within(team)
+        return [each for project in projects for each in self._environments_of(team, project["metadata"]["name"])]
 
     def _environments_of(self, team: str, project: str) -> Iterable[Manifest]:
         try:
@@ -198,7 +230,7 @@ class Cluster:
         if given is None:
             return []
         begin = set(admission.begin_next(self._candidates(team), given))
-        return [each for each in self.environments.store if each["metadata"]["uid"] in begin]
+        return [each for each in self._environments_of_team(team) if each["metadata"]["uid"] in begin]
 
     async def look(self, environment: Environment, world: World, now: datetime) -> World:
         """The world with what no mirror holds, as far as it is needed now: pods, the ends of logs, the pull secret's
@@ -318,15 +350,16 @@ class Cluster:
             return ""
 
     def observe_project(self, project: Project) -> ProjectWorld:
-        """Raises InvalidName."""
+        """Its Environments, perhaps a thousand, matter only when the Project goes. Raises InvalidName."""
         name = project_namespace(project.team, project.metadata.name)
+        is_going = project.metadata.deletion_timestamp is not None
         bindings = self._children["RoleBinding"].store.within(name)
         return ProjectWorld(
             platform=self._platform,
             grants=self._grants(project.team),
             namespace=_observed(self.namespaces.store.get("", name)),
             children={seen.key: seen for seen in map(_seen, bindings)},
-            environments=tuple(Environment.parse(found) for found in self.environments.store.within(name)),
+            environments=tuple(map(Environment.parse, self.environments.store.within(name))) if is_going else (),
             pauses=self._pauses(project.team),
         )
 
@@ -536,18 +569,23 @@ def _take_in(reflector: Reflector, ref: Ref, answer: Manifest) -> None:
 # What the mirrors keep of an object
 
 
-def without_managed_fields(manifest: Manifest) -> Manifest:
-    return {
-        **manifest,
-        "metadata": {key: value for key, value in manifest["metadata"].items() if key != "managedFields"},
-    }
+class WithoutManagedFields:
+    """A transform for Projects and Environments: the whole, what many of them say kept once."""
+
+    def __init__(self) -> None:
+        self._texts = Texts()
+
+    def __call__(self, manifest: Manifest) -> Manifest:
+        metadata = {key: value for key, value in manifest["metadata"].items() if key != "managedFields"}
+        found: Manifest = self._texts.within({**manifest, "metadata": metadata})
+        return found
 
 
 class WithStatus:
     """A transform for Deployments and StatefulSets: slim metadata, and how far they are, without times."""
 
-    def __init__(self) -> None:
-        self._slim = Slim()
+    def __init__(self, slim: Slim) -> None:
+        self._slim = slim
 
     def __call__(self, manifest: Manifest) -> Manifest:
         status = manifest.get("status") or {}

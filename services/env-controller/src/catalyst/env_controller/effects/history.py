@@ -65,6 +65,10 @@ class History:
         self._said.clear()
         self._asked.clear()
 
+    def led_by_others(self) -> None:
+        """Since we spoke last, others may have: what they said last is in STATE."""
+        self._said.clear()
+
     async def facts(self, subject: str) -> Facts:
         """All facts of one branch, or of one pull request with its commands. One that cannot be read was dead-lettered
         when it was delivered; here it is left out.
@@ -105,10 +109,15 @@ class History:
         return _snapshot(event.data), event.traceparent
 
     async def all_last(self) -> AsyncIterator[Snapshot]:
-        """The last snapshot of every environment there ever was (`Gone` ones for 90 days)."""
+        """The last snapshot of every environment there ever was (`Gone` ones for 90 days). What was said is remembered:
+        whoever begins to lead need not ask for each.
+        """
         async for stored in self._bus.states():
             try:
-                yield _snapshot(stored.event().data)
+                snapshot = _snapshot(stored.event().data)
+                if snapshot.phase != Phase.GONE:
+                    self._said.setdefault(snapshot.key, _content(snapshot, 0))
+                yield snapshot
             except Reject as error:
                 log.warning("unreadable snapshot left out", subject=stored.subject, reason=error.reason)
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from catalyst.env_controller.core.recorded import NotARecord, Record
-from catalyst.env_controller.effects.decisions import code_version
 from catalyst.env_controller.replay import file
 from catalyst.env_controller.replay.again import Answers, CannotAsk, Tree, compared, here
 from catalyst.env_controller.replay.file import Damaged
@@ -32,6 +31,7 @@ from catalyst.events.users import OPERATOR, inbox_prefix
 from catalyst.model.clock import utc_now
 from catalyst.model.names import Identity, InvalidName
 from catalyst.service.run import keep_boot_memory
+from catalyst.service.version import code_version
 
 COMMANDS: Final = ("replay", "export")
 EVERYTHING: Final = "decision.>"
@@ -99,7 +99,7 @@ def _replay(options: argparse.Namespace) -> int:
             part = Part()  # it holds no more
         headers = [file.header(path) for path in files]
         answers: Answers = stack.enter_context(Tree(options.checkout)) if options.checkout else here
-        code = str(options.checkout) if options.checkout else f"this code ({code_version()})"
+        code = str(options.checkout) if options.checkout else f"this code ({code_version('env-controller')})"
         numbered = enumerate(chain.from_iterable(map(file.read, files)), 1)
         chosen = ((number, record) for number, record in numbered if part.holds(record))
         count = tell(compared(chosen, answers), sys.stdout, most=options.most, as_json=options.json)
