@@ -218,6 +218,7 @@ def test_each_runbook_is_followed(broken: dict[str, Pull], on_call: Terminal) ->
 
     def followed(case: Case) -> None:
         pull = broken[case.name]
+        pull.until(Phase.FAILED, case.reason)
         _blamed(pull, case.reason)
         seen = (f"first cause web: {case.reason}, ", SHOWN[case.reason])
         follow(case.reason, on_call, *seen, INIT="migrate", **pull.names)
