@@ -4,8 +4,8 @@ PY := .venv/bin/python
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup python check test test-full scale bench generate dev demo demo-push demo-break demo-close demo-down \
-	cluster-up cluster-down cluster-status replay corpus lock clean
+.PHONY: help setup python check test test-full scale bench generate dev demo demo-push demo-break demo-close \
+	demo-shell demo-down cluster-up cluster-down cluster-status replay corpus lock clean
 
 help: ## this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ demo-break: python ## a commit that fails: the comment says why (BREAK=build|app
 
 demo-close: python ## close the pull request: everything goes
 	@$(PY) -m catalyst.local demo close
+
+demo-shell: python ## a shell for who is on call: kubectl, catalyst, the demo's keys, NATS forwarded (docs/incidents.md)
+	@$(PY) -m catalyst.local demo shell
 
 demo-down: python ## end the demo and its cluster; nothing of it stays but what was built
 	@$(PY) -m catalyst.local demo down

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["catalyst.local.testing"]
+pytest_plugins = ["catalyst.local.testing", "runbooks"]
 settings.register_profile("catalyst", settings.default, deadline=None)  # a busy machine is not a counterexample
 settings.load_profile("catalyst")
 

@@ -30,7 +30,12 @@ PARTS: dict[str, list[str]] = {
     "builds": ["tests/e2e/test_builder.py", "tests/e2e/test_deploying.py"],
     "story": ["tests/e2e/test_story.py"],
     "walls": ["tests/e2e/test_walls.py", "tests/e2e/test_hostile.py"],
-    "product": ["tests/e2e/test_failures.py", "tests/e2e/test_disturbances.py", "tests/e2e/test_kills.py"],
+    "product": [
+        "tests/e2e/test_failures.py",
+        "tests/e2e/test_incidents.py",
+        "tests/e2e/test_disturbances.py",
+        "tests/e2e/test_kills.py",
+    ],
     "unit": ["libs", "services", "cli"],
     "faults": ["tests/faults"],
     "integration": ["tests/integration"],

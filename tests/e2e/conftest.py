@@ -13,8 +13,10 @@ from neighbours import Neighbours
 from neighbours import neighbours as opened
 from product import Product
 from product import product as installed
+from runbooks import Terminal
 
 from catalyst.local import cluster, components
+from catalyst.local.demo.desk import desk
 from catalyst.local.node.packages import NotThisMachine, check_machine
 
 
@@ -69,6 +71,14 @@ def cleared(product: Product) -> Iterator[None]:
     """
     yield
     product.clear()
+
+
+@pytest.fixture(scope="session")
+def on_call(product: Product, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
+    """Where somebody on call types: what `make demo-shell` gives."""
+    folder = tmp_path_factory.mktemp("desk")
+    with desk(product.state, folder) as here:
+        yield Terminal(folder, {"HOME": str(folder), "USER": "hubot", **here.environ})
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """What goes wrong with a pull request, one of each kind at the same time: its comment says why, what to do, and how the
-log ended; its namespace stays; the next good commit, or a Project that asks for less, heals it.
+log ended; its namespace stays; its runbook is typed command by command; the next good commit, or a Project that asks
+for less, heals it.
 """
 
 from __future__ import annotations
@@ -7,6 +8,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 from doubles.github.git import GitRepository
 from product import Files, Product, Pull, Site, example, until
+from runbooks import Terminal, follow, runbook
 
 from catalyst.local.node import layout
 from catalyst.model.environment import Phase
@@ -132,7 +135,7 @@ each_case = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CA
 
 
 @pytest.fixture(scope="module")
-def outside(product: Product) -> dict[str, Pull]:
+def outside(product: Product, on_call: Terminal) -> dict[str, Pull]:
     """A registry that lets nobody in, and a repository that Catalyst may not read; by the time this returns both are
     well again, and nothing has been tried again yet.
     """
@@ -146,13 +149,27 @@ def outside(product: Product) -> dict[str, Pull]:
         try:
             waits["SourceNotReadable"] = unreadable.pull_request({"app.py": _greeting("read")})
             waits["SourceNotReadable"].until(Phase.FAILED, "SourceNotReadable")
-            time.sleep(10)  # in which something impatient would have asked again
+            ends = time.monotonic() + 10  # until then something impatient would have asked again
+            _followed_outside(on_call, waits)
+            time.sleep(max(0.0, ends - time.monotonic()))
             assert [_attempts(pull) for pull in waits.values()] == [1, 1]
         finally:
             installation.permissions["contents"] = contents
     return waits
 
 
+def _followed_outside(on_call: Terminal, waits: dict[str, Pull]) -> None:
+    """Nothing is typed there that heals: it is tried again by itself when the cause is gone."""
+    for reason, pull in waits.items():
+        _blamed(pull, reason)
+    unstored, unreadable = waits["RegistryRefused"], waits["SourceNotReadable"]
+    seen = ("first cause web: RegistryRefused, ", str(unstored.identity))
+    follow("RegistryRefused", on_call, *seen, **unstored.names)
+    follow("SourceUnavailable", on_call, "first cause web: SourceNotReadable, ", **unreadable.names)
+    follow("CatalystBuildsLost", on_call, "RegistryRefused")
+
+
+@runbook("RegistryRefused", "SourceUnavailable", "CatalystBuildsLost")
 def test_what_is_missing_outside_is_said(outside: dict[str, Pull]) -> None:
     assert "The platform's people look" in _blamed(outside["RegistryRefused"], "RegistryRefused")
     assert "Install the forge's App on it" in _blamed(outside["SourceNotReadable"], "SourceNotReadable")
@@ -183,6 +200,33 @@ def test_it_says_why_and_what_to_do(broken: dict[str, Pull], case: Case) -> None
     assert _namespace(pull)["status"]["phase"] == "Active"
 
 
+SHOWN = {
+    "BuildFailed": "job.batch/",
+    "DockerfileNotFound": "first cause",
+    "CrashLoop": "out of cheese",
+    "PortNotListening": "nobody is at home",
+    "InitFailed": "no such table",
+    "ImagePull": "Failed to pull image",
+    "Quota": "limits.memory",
+}
+"""What a page's commands show beside the reason."""
+
+
+@runbook("BuildFailed", "DockerfileNotFound", "CrashLoop", "PortNotListening", "InitFailed", "ImagePull", "Quota")
+def test_each_runbook_is_followed(broken: dict[str, Pull], on_call: Terminal) -> None:
+    """What heals is not typed but pushed: the next tests."""
+
+    def followed(case: Case) -> None:
+        pull = broken[case.name]
+        pull.until(Phase.FAILED, case.reason)
+        _blamed(pull, case.reason)
+        seen = (f"first cause web: {case.reason}, ", SHOWN[case.reason])
+        follow(case.reason, on_call, *seen, INIT="migrate", **pull.names)
+
+    with ThreadPoolExecutor(4) as many:
+        list(many.map(followed, CASES))
+
+
 @pytest.fixture(scope="module")
 def healed(broken: dict[str, Pull]) -> dict[str, str]:
     """All of them at once, when all have failed; the uid of each namespace before."""
@@ -207,7 +251,8 @@ def test_the_next_good_one_heals_it(broken: dict[str, Pull], healed: dict[str, s
     assert _namespace(pull)["metadata"]["uid"] == healed[case.name]
 
 
-def test_a_commit_that_vanished_is_said_and_the_next_push_heals_it(product: Product) -> None:
+@runbook("CommitNotFound")
+def test_a_commit_that_vanished_is_said_and_the_next_push_heals_it(product: Product, on_call: Terminal) -> None:
     """Forced away before its webhook arrived; that of the force never arrives, and no sweep finds it meanwhile."""
     site = product.team().site("forced", HELLO)
     unswept = product.github.fail(f"GET /repos/{site.repository}/pulls", times=10**6, status=503)
@@ -226,7 +271,9 @@ def test_a_commit_that_vanished_is_said_and_the_next_push_heals_it(product: Prod
     until(lambda: seen() == "CommitNotFound", "the vanished commit is missed", why=vanished.comment)
     comment = _blamed(vanished, "CommitNotFound")
     assert "Push again" in comment
-    time.sleep(5)
+    ends = time.monotonic() + 5
+    follow("CommitNotFound", on_call, "first cause web: CommitNotFound, ", site.repository, **vanished.names)
+    time.sleep(max(0.0, ends - time.monotonic()))
     assert _attempts(vanished) == 1, "what is gone for good is not asked for again"
     unswept.times = 0
     vanished.push({"app.py": _greeting("back")})

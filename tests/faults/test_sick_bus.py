@@ -6,13 +6,11 @@ What a person types to mend it is taken from docs/runbooks, command by command.
 from __future__ import annotations
 
 import asyncio
-import os
-import re
 import shutil
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -21,6 +19,7 @@ import pytest
 from guarantees import Scene, converges, is_ready, scene
 from monitoring import named
 from processes import Faulted, process
+from runbooks import Terminal, follow, runbook
 
 from catalyst.dns_proxy.mirror import Mirror
 from catalyst.events.bus import Bus, BusSettings, Received
@@ -32,41 +31,17 @@ from catalyst.events.users import inbox_prefix
 from catalyst.events.watching import Watch
 from catalyst.local.installation import Installation
 from catalyst.local.nats import Nats
-from catalyst.local.supervisor import ROOT
 from catalyst.model.clock import utc_now
 
-RUNBOOKS = ROOT / "docs" / "runbooks"
 SEEN = 20.0
 """Seconds until the bus was looked at, and said so."""
 
 
-def commands(runbook: str) -> list[str]:
-    """What its page says to type in a shell."""
-    found = re.findall(r"^ *```sh\n(.*?)^ *```", (RUNBOOKS / f"{runbook}.md").read_text(), re.MULTILINE | re.DOTALL)
-    return [line.strip() for block in found for line in block.splitlines() if line.strip()]
-
-
-def typed(command: str, nats: Nats, folder: Path) -> subprocess.CompletedProcess[str]:
-    """One command of a runbook, where the folder of keys is."""
-    keys = folder / "keys"
-    keys.mkdir(exist_ok=True)
-    if not (keys / "nkeys").exists():
-        (keys / "nkeys").symlink_to(nats.folder / "nkeys")
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environ = {"PATH": path, "HOME": str(folder), "USER": "hubot", "CATALYST_NATS_URL": nats.url}
-    environ |= {"CATALYST_NATS_SEED_FILE": "keys/nkeys/oncall.seed", "MONITOR": f"http://127.0.0.1:{nats.ports[1]}"}
-    return subprocess.run(command, shell=True, cwd=folder, env=environ, capture_output=True, text=True, check=False)
-
-
-async def followed(runbook: str, nats: Nats, folder: Path) -> list[str]:
-    """All its commands, in order; what each printed. Only `catalyst status` may end with 1: it says what is unwell."""
-    said = []
-    for command in commands(runbook):
-        done = await asyncio.to_thread(typed, command, nats, folder)
-        assert done.returncode == 0 or (command.startswith("catalyst status") and done.returncode == 1), (command, done)
-        said.append(done.stdout + done.stderr)
-    assert said
-    return said
+async def followed(page: str, nats: Nats, folder: Path, *shows: str) -> str:
+    """Its runbook, command by command, where the folder of keys is; what they said."""
+    monitor = f"http://127.0.0.1:{nats.ports[1]}"
+    terminal = Terminal.of(folder, nats.folder / "nkeys", CATALYST_NATS_URL=nats.url, MONITOR=monitor)
+    return await asyncio.to_thread(partial(follow, page, terminal, *shows))
 
 
 async def metrics(service: Faulted) -> str:
@@ -124,10 +99,9 @@ async def a_consumer_is_deleted(installation: Installation, tmp_path: Path, plan
         assert f"{gone} 1.0" in await metrics(on.controller)
         await on.sender.deliver(stage.pull_request(2, sha="b" * 40))  # kept, though nobody reads it now
 
-        status, applied = await followed("CatalystConsumerGone", nats, tmp_path)
-        assert "env-controller on SCM: consumer env-controller is not there" in status
-        assert "runbook CatalystConsumerGone" in status.replace("\n", " ")
-        assert "create consumer SCM/env-controller" in applied
+        gone_there = "env-controller on SCM: consumer env-controller is not there"
+        seen = (gone_there, "runbook CatalystConsumerGone", "create consumer SCM/env-controller")
+        await followed("CatalystConsumerGone", nats, tmp_path, *seen)
         await converges(on, {"pr-1": "a" * 40, "pr-2": "b" * 40})
         await stage.until_async(lambda: is_ready(on.controller), "it is ready again", within=SEEN)
         assert f"{gone} 0.0" in await metrics(on.controller), "it is still counted as unreadable"
@@ -160,9 +134,7 @@ async def the_volume_is_gone(installation: Installation, tmp_path: Path, plant: 
             await mirror.refresh()
         assert {snapshot.uid for snapshot in mirror.snapshots()} == known, "absence deletes nothing"
 
-        status, applied = await followed("CatalystBusVolumeGone", nats, tmp_path)
-        assert "stream STATE: it is not there" in status
-        assert "create stream STATE" in applied
+        await followed("CatalystBusVolumeGone", nats, tmp_path, "stream STATE: it is not there", "create stream STATE")
 
         async def rebuilt() -> bool:
             return [snapshot["uid"] for snapshot in await stage.said("pr-1")] == [uid]
@@ -194,6 +166,9 @@ async def a_stream_is_full(installation: Installation, tmp_path: Path, plant: st
             assert on.controller.part.log.read_text().count("CatalystStreamFilling") == 1, "it is said again and again"
             fill = await figure(on.controller, 'catalyst_stream_fill{stream="SCM"}')
             assert fill == pytest.approx(0.8, abs=0.05)  # the bytes were counted a moment before
+            await followed(
+                "CatalystStreamFilling", nats, tmp_path, "runbook CatalystStreamFilling", "update stream SCM"
+            )
 
             await jetstream.update_stream(info.config.evolve(max_bytes=info.state.bytes + 1))
             payload = stage.pull_request(2, sha="b" * 40)
@@ -201,9 +176,8 @@ async def a_stream_is_full(installation: Installation, tmp_path: Path, plant: st
             assert (refused.status_code, "maximum bytes exceeded" in refused.text) == (503, True), refused.text
             assert 'catalyst_bus_unpublished_total{why="full"} 1.0' in await metrics(on.ingest)
 
-            status, applied = await followed("CatalystBusFull", nats, tmp_path)
-            assert "stream SCM: 100% of its bytes are taken" in status.replace("\n", " ")
-            assert f"update stream SCM (max_bytes: {info.state.bytes + 1} → {before})" in applied
+            said = f"update stream SCM (max_bytes: {info.state.bytes + 1} → {before})"
+            await followed("CatalystBusFull", nats, tmp_path, "stream SCM: 100% of its bytes are taken", said)
         finally:
             await jetstream.update_stream(info.config)
         again = await stage.deliver(payload, delivery="while-full")
@@ -225,6 +199,7 @@ def small_disk(at: Path, mebibytes: int) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", at], check=True)
 
 
+@runbook("CatalystBusDiskFull")
 async def test_the_disk_is_full(tmp_path: Path) -> None:
     nats = Nats(tmp_path / "nats")
     with small_disk(nats.store, 24), nats:
@@ -245,10 +220,9 @@ async def test_the_disk_is_full(tmp_path: Path) -> None:
             with pytest.raises(Unpublished, match="not acknowledged within"):
                 await on_and_on()
             assert 10 < len(stored) < 64, "as many as there is room for"
-            said = " ".join((await followed("CatalystBusDiskFull", nats, tmp_path))[0].split())
             full = "server: its disk is full, and it does not write again by itself; make room and restart it "
-            assert f"{full}(runbook CatalystBusDiskFull): JetStream stream 'CATALYST > SCM' write error" in said
-            assert "no space left on device" in said
+            why = f"{full}(runbook CatalystBusDiskFull): JetStream stream 'CATALYST > SCM' write error"
+            await followed("CatalystBusDiskFull", nats, tmp_path, why, "no space left on device")
             roomy = ["mount", "-o", "remount,size=256m", str(nats.store)]
             await asyncio.to_thread(subprocess.run, roomy, check=True)
             with pytest.raises(Unpublished):
@@ -258,9 +232,8 @@ async def test_the_disk_is_full(tmp_path: Path) -> None:
             await one_more()
             assert len(stored) == known + 1
             assert all([(await bus.publish(event)).duplicate for event in stored]), "what was acknowledged is there"
-        before, status = await followed("CatalystBusDiskFull", nats, tmp_path)
-        assert "disk" not in before + status, "it was asked, and it is well"
-        assert re.search(rf"SCM +{len(stored)} ", status), status
+        said = await followed("CatalystBusDiskFull", nats, tmp_path, f"SCM {len(stored)} ")
+        assert "disk" not in said, "it was asked, and it is well"
 
 
 SICK: dict[str, tuple[Callable[[Installation, Path, str], Awaitable[None]], str, str]] = {
@@ -270,7 +243,14 @@ SICK: dict[str, tuple[Callable[[Installation, Path, str], Awaitable[None]], str,
 }
 
 
-@pytest.mark.parametrize("illness", SICK)
+@pytest.mark.parametrize(
+    "illness",
+    [
+        pytest.param("a consumer is deleted", marks=runbook("CatalystConsumerGone")),
+        pytest.param("the volume is gone", marks=runbook("CatalystBusVolumeGone")),
+        pytest.param("a stream is full", marks=runbook("CatalystStreamFilling", "CatalystBusFull")),
+    ],
+)
 async def test_survived(illness: str, installation: Installation, tmp_path: Path) -> None:
     check, _, _ = SICK[illness]
     await check(installation, tmp_path, "")
@@ -288,6 +268,7 @@ BUS = {"CatalystBusFull", "CatalystBusDiskFull", "CatalystConsumerGone", "Cataly
 """The alerts of a sick bus; CatalystStreamFilling looks at the same metric as CatalystBusFull."""
 
 
+@runbook("CatalystDeadLetters")
 async def test_a_letter_is_looked_at_and_sent_again(tmp_path: Path) -> None:
     """The runbook of dead letters, while env-controller's consumer first refuses and then takes the message."""
     handled: list[str] = []
@@ -304,9 +285,8 @@ async def test_a_letter_is_looked_at_and_sent_again(tmp_path: Path) -> None:
             watch = Watch(controller)
             await ingest.publish(pull_request())
             await _letters(watch, {("env-controller", "rejected"): 1})
-            listed, shown, resent = await followed("CatalystDeadLetters", nats, tmp_path)
-            assert "head.sha: expected a commit" in shown
-            assert all("DEAD/1" in said for said in (listed, shown, resent)), (listed, shown, resent)
+            said = await followed("CatalystDeadLetters", nats, tmp_path, "head.sha: expected a commit")
+            assert all("DEAD/1" in answer for answer in said.split("$ ")[1:]), said
             await _letters(watch, {("env-controller", "rejected"): 0})
             while len(handled) < 2:
                 await asyncio.sleep(0.05)

@@ -233,6 +233,12 @@ class Pull:
         return Identity(self.site.team, self.site.name, f"pr-{self.number}")
 
     @property
+    def names(self) -> dict[str, str]:
+        """What the words of docs/runbooks stand for."""
+        of = self.identity
+        return {"TEAM": of.team, "PROJECT": of.project, "ENVIRONMENT": of.environment, "COMPONENT": "web"}
+
+    @property
     def namespace(self) -> str:
         """Which holds what runs."""
         return workload_namespace(self.identity)

@@ -12,7 +12,7 @@ from makers import HOST, A, B, environment_manifest, project_manifest
 from catalyst.env_controller.core.requests import Create
 from catalyst.env_controller.reconcile import EnvironmentKey, FactKey, ProjectKey
 from catalyst.events import examples
-from catalyst.events.catalogue import EnvironmentName, RouteChanged
+from catalyst.events.catalogue import EnvironmentChanged, EnvironmentName, RouteChanged
 from catalyst.events.errors import Reject
 from catalyst.events.event import route_changed
 from catalyst.local.virtual_time import EPOCH, virtual_loop
@@ -242,6 +242,8 @@ def test_a_refusal_of_the_cluster_is_said_and_tried_again() -> None:
         conditions = {item["type"]: item for item in found.kube.objects[ENVIRONMENT]["status"]["conditions"]}
         assert conditions["BaselineReady"]["reason"] == "RefusedByCluster"
         assert "ResourceQuota is refused" in conditions["BaselineReady"]["message"]
+        told = [event.data for _, event in found.bus.published if isinstance(event.data, EnvironmentChanged)]
+        assert told[-1].snapshot.reason == "RefusedByCluster", "people hear of it by the bus"
         found.kube.refused = set()
         await asyncio.sleep(90)
         assert phase(found.kube) == "Provisioned"

@@ -22,7 +22,7 @@ import httpx
 
 from catalyst.local import cluster, components, dev, platform, supervisor
 from catalyst.local.demo import commands as demo
-from catalyst.local.demo import parts, places, source
+from catalyst.local.demo import desk, parts, places, source
 from catalyst.local.example import Action
 from catalyst.local.existing import ExistingCluster
 from catalyst.local.node import images, layout, leftovers, services
@@ -195,6 +195,10 @@ def _demo(options: argparse.Namespace) -> int:
     return demo.down()
 
 
+def _demo_shell(options: argparse.Namespace) -> int:
+    return desk.shell(options.words)
+
+
 def _add_log_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("part", nargs="?", help="only this one")
     command.add_argument("-f", "--follow", action="store_true")
@@ -276,6 +280,9 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
             command.add_argument("--repo", type=Path, help="a git repository of yours instead: its current branch")
         if name == "break":
             command.add_argument("--how", choices=source.KINDS, default="build", help="what is to fail")
+    command = actions.add_parser("shell", help="where somebody on call sits: kubectl, catalyst, keys, NATS forwarded")
+    command.add_argument("words", nargs=argparse.REMAINDER, metavar="command", help="instead of a shell to type in")
+    command.set_defaults(run=_demo_shell)
     command = actions.add_parser("supervise", help="what `up` runs in the background")
     command.add_argument("--folder", type=Path, default=places.FOLDER)
     command.set_defaults(run=lambda options: parts.supervise(options.folder))

@@ -423,7 +423,7 @@ class Controller:
         said = False
         if decision.release:
             said = await self._announce(key, environment.identity, 0)
-        await self._act(environment, decision)
+        await self._act(key, environment, decision)
         if decision.announce:
             said = await self._announce(key, environment.identity, decision.again) or said
         if decision.asks and world.project:
@@ -433,7 +433,7 @@ class Controller:
             said = asked or said
         return said
 
-    async def _act(self, environment: Environment, decision: Decision) -> None:
+    async def _act(self, key: EnvironmentKey, environment: Environment, decision: Decision) -> None:
         mirror, ref = self._cluster.environments, environment.ref
         if decision.amend:
             return await self._cluster.amend(mirror, ref, decision.amend)
@@ -444,7 +444,7 @@ class Controller:
         try:
             await together(self._write_status(environment, decision), self._cluster.realise(decision))
         except (Invalid, Forbidden) as error:
-            await self._say_refused(environment, str(error))
+            await self._say_refused(key, environment, str(error))
             raise
         return None
 
@@ -458,11 +458,13 @@ class Controller:
             await self._cluster.patch_status(self._cluster.environments, environment.ref, patch)
             _measure(environment, decision)
 
-    async def _say_refused(self, environment: Environment, reason: str) -> None:
+    async def _say_refused(self, key: EnvironmentKey, environment: Environment, reason: str) -> None:
+        """In the status and on the bus: while it is refused again and again nothing else would be said there."""
         fresh = self._cluster.environment(environment.metadata.namespace or "", environment.metadata.name)
         if fresh is not None:
             status = refused_by_cluster(fresh, reason, self._clock())
             await self._write_status(fresh, Decision(status=status))
+            await self._announce(key, environment.identity, 0)
 
     async def _release(self, environment: Environment) -> None:
         """The finalizer goes last, and only when the API server itself says that the namespace is gone."""

@@ -12,6 +12,7 @@ GitHub is played by tests/doubles/github, as a process of its own; everything el
 | `forge.py` | what a person does at the forge |
 | `visitor.py` | what a visitor of the URL sees |
 | `sight.py` | what the cluster says meanwhile; only looked at |
+| `desk.py` | where somebody on call sits: `make demo-shell` |
 | `setting.py` | machine, cluster, Catalyst, Project |
 | `story.py` | the commands: up, push, break, close, down |
 """

@@ -196,5 +196,6 @@ Next:
   make demo-push    a new version, without an outage{after}
   make demo-break   a commit that fails: the comment says why (BREAK=app: the program, not the build)
   make demo-close   everything goes
+  make demo-shell   where somebody on call sits: `catalyst`, kubectl (docs/incidents.md)
   make demo-down    the cluster, too
   export KUBECONFIG={state.kubeconfig}; kubectl get environments -A"""
