@@ -32,7 +32,7 @@ from catalyst.events.users import inbox_prefix
 from catalyst.model.clock import utc_now
 from catalyst.model.environment import Phase
 
-pytestmark = pytest.mark.usefixtures("cleared")
+pytestmark = [pytest.mark.full(sample=4), pytest.mark.usefixtures("cleared")]
 
 DOCKERFILE = b'FROM python:3-slim\nWORKDIR /app\nCOPY . .\nEXPOSE 8080\nUSER 1000\nCMD ["python3", "app.py"]\n'
 BREAKS = {"Dockerfile": DOCKERFILE + b"RUN echo out of cheese && exit 3\n"}
