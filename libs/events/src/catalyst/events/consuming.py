@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import nats.errors
@@ -74,6 +74,8 @@ class Received:
     in_progress: Callable[[], Awaitable[None]]
     message_id: str = ""
     """Under which id the bus stored it: the event's own, or `resent/…` when somebody sent it again."""
+    stored_at: datetime | None = None
+    """When, by the bus' own clock: of all messages the same one, whoever published them."""
 
 
 Handler = Callable[[Received], Awaitable[None]]
@@ -325,6 +327,7 @@ class Consumption:
             delivered=metadata.num_delivered,
             in_progress=message.in_progress,
             message_id=(message.headers or {}).get(MESSAGE_ID, ""),
+            stored_at=metadata.timestamp,
         )
         with tracing.handling(event, self.name, metadata.num_delivered):
             try:
