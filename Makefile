@@ -5,7 +5,7 @@ export PYTHON
 
 .DEFAULT_GOAL := help
 .PHONY: help setup python check test test-full scale bench generate dev demo demo-push demo-break demo-close \
-	demo-shell demo-down cluster-up cluster-down cluster-status replay corpus lock clean
+	demo-shell demo-down cluster-up cluster-down cluster-status replay corpus lock clean chaos
 
 help: ## this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ scale: setup ## bursts scale services up and back, leaders fail over: KEDA on th
 
 bench: setup ## benchmarks beside their physical limits: bench/results.json and docs/benchmarks.md
 	@$(PY) -m bench
+
+chaos: setup ## 200 faults on the node while pull requests come and go (ARGS="--faults 20 --seed 7", ARGS=--planted)
+	@$(PY) -m chaos $(ARGS)
 
 replay: python ## recorded decisions, decided again by this code; how much of the rules they pass (ACCEPT=1: it is meant)
 	@$(PY) tools/replay_corpus.py $(if $(ACCEPT),--accept)

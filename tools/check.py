@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
-FOLDERS = ("libs", "cli", "deploy", "tests", "tools", "bench")
+FOLDERS = ("libs", "cli", "deploy", "tests", "tools", "bench", "chaos")
 
 
 def checks() -> dict[str, list[list[str]]]:

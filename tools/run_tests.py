@@ -26,7 +26,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 STATE = ROOT / ".run" / "test-full.json"
 PARTS: dict[str, list[str]] = {
-    "node": ["tests/e2e/test_cluster.py", "tests/e2e/test_platform.py", "tests/e2e/test_cluster_life.py"],
+    "node": [
+        "tests/e2e/test_cluster.py",
+        "tests/e2e/test_platform.py",
+        "tests/e2e/test_cluster_life.py",
+        "tests/e2e/test_chaos.py",
+    ],
     "builds": ["tests/e2e/test_builder.py", "tests/e2e/test_deploying.py"],
     "story": ["tests/e2e/test_story.py"],
     "walls": ["tests/e2e/test_walls.py", "tests/e2e/test_hostile.py"],

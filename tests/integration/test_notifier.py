@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -13,6 +14,7 @@ import pytest
 from doubles.github.state import Deployment, PullRequest
 from faulted import Rule
 from nats.aio.client import Client
+from processes import Faulted
 from snapshots import component, crashing, route, snapshot
 from telling import BOT, REPOSITORY, Telling, telling, until
 
@@ -41,6 +43,11 @@ def at(pull: PullRequest, phase: Phase, version: int, **fields: object) -> Snaps
 def state(deployment: Deployment) -> str:
     """What was said of it last."""
     return deployment.statuses[-1].state if deployment.statuses else ""
+
+
+def leads(process: Faulted) -> int:
+    """How often it has begun to."""
+    return process.part.log.read_text().count('"event":"leading"')
 
 
 async def told(on: Telling, pull: PullRequest, words: str, within: float = 15.0) -> float:
@@ -140,6 +147,33 @@ async def test_what_was_said_of_former_commits_ends_also_after_a_kill(on: Tellin
     newest = repository.deployments[max(repository.deployments)]
     await until(lambda: {state(each) for each in repository.deployments.values() if each is not newest} == {"inactive"})
     await until(lambda: (third.status, third.conclusion) == ("completed", "cancelled"))
+    assert state(newest) == "success"
+
+
+async def test_former_commits_end_though_the_publishers_clock_is_slow(on: Telling) -> None:
+    """Found by chaos. Who leads anew asks the forge about what was told lately, by the bus' clock: env-controller's
+    said that it was ten minutes ago, so the reports were taken for made, and the former commit's stood for ever.
+    """
+    process = on.notifier()
+    pull, repository = on.pull_request(), on.github.repository(REPOSITORY)
+    await on.say(at(pull, Phase.READY, 1))
+    await until(lambda: [state(each) for each in repository.deployments.values()] == ["success"])
+    on.github.commit(REPOSITORY, "basket", {"more.txt": "2"})
+    await on.say(at(pull, Phase.BUILDING, 2), clock_is_off=timedelta(minutes=-10))
+    await until(lambda: pull.head in {each.sha for each in repository.deployments.values()})
+    await told(on, pull, "Environment building")
+
+    other = on.notifier(name="other")
+    process.part.freeze()
+    await until(lambda: leads(other) == 1, within=30)
+    process.part.thaw()
+    await until(lambda: "leadership lost" in process.part.log.read_text())
+    await asyncio.to_thread(other.part.stop)
+    await until(lambda: leads(process) == 2)
+    await asyncio.sleep(1)  # it looks at everything once
+    await on.say(at(pull, Phase.READY, 3))
+    newest = repository.deployments[max(repository.deployments)]
+    await until(lambda: {state(each) for each in repository.deployments.values() if each is not newest} == {"inactive"})
     assert state(newest) == "success"
 
 

@@ -1,33 +1,33 @@
-"""Bugs to be planted into a service under test: one for each guarantee, to show that its check would turn red."""
+"""Bugs to be planted into a service under test: one for each guarantee, to show that its check would turn red.
+
+Each imports what it breaks when it is planted: a pod of chaos has one service only.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from catalyst.env_controller import reconcile
-from catalyst.env_controller.core.environment import decide
-from catalyst.env_controller.core.world import Decision
-from catalyst.env_controller.effects.cluster import Cluster
-from catalyst.env_controller.effects.history import History
-from catalyst.env_controller.handlers import HANDLERS, Handlers
-from catalyst.env_controller.reconcile import FactKey, Standings
-from catalyst.events import binding, bus, consuming
-from catalyst.events.bus import Bus, Received
-from catalyst.events.catalogue import PullRequestChanged
-from catalyst.events.event import Event
-from catalyst.events.stored import Published
-from catalyst.events.watching import Watch
-from catalyst.kube import client, lease
-from catalyst.kube.resources import resource_of
-from catalyst.kube.transport import Request
-from catalyst.model.manifest import Manifest
-from catalyst.notifier import handlers as notifier_handlers
+if TYPE_CHECKING:
+    from catalyst.env_controller.core.world import Decision
+    from catalyst.env_controller.effects.cluster import Cluster
+    from catalyst.env_controller.handlers import Handlers
+    from catalyst.env_controller.reconcile import Standings
+    from catalyst.events import consuming
+    from catalyst.events.bus import Bus, Received
+    from catalyst.events.event import Event
+    from catalyst.events.stored import Published
+    from catalyst.events.watching import Watch
+    from catalyst.kube import client
+    from catalyst.model.manifest import Manifest
 
 
 def answer_before_publish() -> None:
     """webhook-ingest says 202 and stores the fact afterwards."""
+    from catalyst.events.bus import Bus
+    from catalyst.events.stored import Published
+
     publish, behind = Bus.publish, set()
 
     async def early(self: Bus, event: Event) -> Published:
@@ -41,6 +41,8 @@ def answer_before_publish() -> None:
 
 def publish_without_id() -> None:
     """A fact is stored without the id by which a repeat is known."""
+    from catalyst.events import binding, bus
+
     encode = binding.encode
 
     def anonymous(event: Event) -> tuple[bytes, dict[str, str]]:
@@ -52,6 +54,9 @@ def publish_without_id() -> None:
 
 def ack_before_effect() -> None:
     """A fact is acknowledged once its key is queued."""
+    from catalyst.env_controller.handlers import HANDLERS
+    from catalyst.env_controller.reconcile import FactKey
+    from catalyst.events.catalogue import PullRequestChanged
 
     async def hasty(self: Handlers, received: Received) -> None:
         self._controller._add(FactKey(received.subject))
@@ -61,6 +66,8 @@ def ack_before_effect() -> None:
 
 def ack_before_record() -> None:
     """A fact is acknowledged once it took effect; who did it is written down a moment later."""
+    from catalyst.env_controller.handlers import Handlers
+
     recorded, behind = Handlers._recorded, set()
 
     async def later(self: Handlers, received: Received, standings: Standings) -> None:
@@ -77,6 +84,9 @@ def ack_before_record() -> None:
 
 def no_uid_precondition() -> None:
     """Objects are deleted and changed by name alone."""
+    from catalyst.kube import client
+    from catalyst.kube.resources import resource_of
+    from catalyst.kube.transport import Request
 
     async def by_name(self: client.Kube, ref: Any, **_: Any) -> Any:
         resource = resource_of(ref.api_version, ref.kind)
@@ -88,6 +98,8 @@ def no_uid_precondition() -> None:
 
 def no_fence() -> None:
     """Whoever once led may write for ever, whatever the object has become: each of the two alone would still hold."""
+    from catalyst.env_controller.effects.cluster import Cluster
+    from catalyst.kube import lease
 
     async def anyhow(self: Cluster, manifest: Manifest) -> None:
         metadata = {k: v for k, v in manifest["metadata"].items() if k not in ("uid", "resourceVersion")}
@@ -99,6 +111,10 @@ def no_fence() -> None:
 
 def finalizer_first() -> None:
     """The finalizer goes as soon as the deletion begins."""
+    from catalyst.env_controller import reconcile
+    from catalyst.env_controller.core.environment import decide
+    from catalyst.env_controller.core.world import Decision
+    from catalyst.env_controller.effects.cluster import Cluster
 
     async def gone(self: Cluster, environment: Any) -> bool:
         return True
@@ -114,11 +130,15 @@ def finalizer_first() -> None:
 
 def state_not_said_again() -> None:
     """env-controller believes that a new STATE still holds what it said to the old one."""
+    from catalyst.env_controller.effects.history import History
+
     History.forget = lambda self: None  # type: ignore[method-assign]
 
 
 def said_at_each_look() -> None:
     """A sick bus is told of every few seconds."""
+    from catalyst.events.watching import Watch
+
     tell = Watch._tell
 
     def loudly(self: Watch, name: str) -> None:
@@ -130,6 +150,7 @@ def said_at_each_look() -> None:
 
 def unreadable_for_ever() -> None:
     """A consumer that answers again is still counted as one that cannot be read."""
+    from catalyst.events import consuming
 
     def only_up(self: consuming.Consumption, problem: str | None) -> None:
         if problem is not None and self.problem is None:
@@ -141,6 +162,8 @@ def unreadable_for_ever() -> None:
 
 def answered_without_a_look() -> None:
     """notifier does not look whether its answer to a command is there already."""
+    from catalyst.notifier import handlers as notifier_handlers
+
     setattr(notifier_handlers, "answered", lambda *_: False)  # noqa: B010 - a name it only imports
 
 

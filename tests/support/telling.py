@@ -8,7 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +76,10 @@ class Telling:
         made.part.start()
         return made
 
-    async def say(self, *snapshots: Snapshot) -> None:
+    async def say(self, *snapshots: Snapshot, clock_is_off: timedelta = timedelta(0)) -> None:
+        """`clock_is_off`: by how much env-controller's clock is wrong."""
         for snapshot in snapshots:
-            await self.controller.publish(environment_changed(snapshot, time=datetime.now(UTC)))
+            await self.controller.publish(environment_changed(snapshot, time=datetime.now(UTC) + clock_is_off))
 
     async def command(self, pull: PullRequest, name: str, **fields: Any) -> Comment:
         """Somebody who may write gives a command; webhook-ingest has asked the forge."""

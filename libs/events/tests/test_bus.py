@@ -527,6 +527,35 @@ async def test_cancelling_stops_handlers_and_hands_their_messages_on_at_once(
     await until(lambda: len(successor.received) == 3, within=2)
 
 
+async def test_who_stopped_while_the_server_was_away_does_not_listen_afterwards(
+    server: Any, ingest: Bus, controller: Bus, operator: Client
+) -> None:
+    """Found by chaos: a leader that lost its lease with its connection took messages again once it was back, and handed
+    them back until their deliveries were used up.
+    """
+    handling = Handling(controller)
+    await ingest.publish(pull_request(delivery="before"))
+    await until(lambda: handling.received)
+    await settled(operator, 1)
+    before = {each.subject for each in controller._client._subs.values()}
+    await asyncio.to_thread(server.stop)
+    await until(lambda: not controller.connected)
+    handling.task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await handling.task
+    left = {each.subject for each in controller._client._subs.values()}
+    assert len(before - left) == 1, "it would be subscribed to again"
+
+    server.start()
+    await server.answers()
+    await until(lambda: controller.connected)
+    successor = Handling(controller)
+    for number in range(2, 12):
+        await ingest.publish(pull_request(number, delivery=str(number)))
+    await until(lambda: len(successor.received) == 10)
+    assert set(successor.deliveries) == {1}
+
+
 async def test_points_are_hit(operator: Client, bus_of: Any) -> None:
     hit: list[str] = []
 

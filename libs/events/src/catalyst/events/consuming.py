@@ -20,8 +20,9 @@ import json
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import nats.errors
@@ -73,6 +74,8 @@ class Received:
     in_progress: Callable[[], Awaitable[None]]
     message_id: str = ""
     """Under which id the bus stored it: the event's own, or `resent/…` when somebody sent it again."""
+    stored_at: datetime | None = None
+    """When, by the bus' own clock: of all messages the same one, whoever published them."""
 
 
 Handler = Callable[[Received], Awaitable[None]]
@@ -171,7 +174,7 @@ class Consumption:
     async def _top_up(self) -> None:
         """Asks for as many messages as there are free hands; in lots, while others are still asked for."""
         free = self._concurrency - len(self._in_flight) - self._asked
-        if free <= 0 or (self._asked and free < self._concurrency // 2):
+        if self._handing_back or free <= 0 or (self._asked and free < self._concurrency // 2):
             return
         if not self._client.is_connected or asyncio.get_running_loop().time() < self._not_before:
             return
@@ -324,6 +327,7 @@ class Consumption:
             delivered=metadata.num_delivered,
             in_progress=message.in_progress,
             message_id=(message.headers or {}).get(MESSAGE_ID, ""),
+            stored_at=metadata.timestamp,
         )
         with tracing.handling(event, self.name, metadata.num_delivered):
             try:
@@ -382,15 +386,23 @@ class Consumption:
         self._in_flight.clear()
 
     async def _stop_listening(self) -> None:
-        """Ends interest, and lets what is already on its way arrive first."""
+        """Ends interest, and lets what is already on its way arrive first.
+
+        Without a connection, too: the client would subscribe again when it is back, and whatever came to us then would
+        be asked for and handed back, until its deliveries are used up.
+        """
         subscription, self._subscription = self._subscription, None
-        if subscription is None or not self._client.is_connected:
+        if subscription is None:
             return
         try:
-            async with asyncio.timeout(LAST_ARRIVALS):
-                await subscription.drain()  # type: ignore[no-untyped-call]
+            if self._client.is_connected:
+                async with asyncio.timeout(LAST_ARRIVALS):
+                    await subscription.drain()  # type: ignore[no-untyped-call]
+                return
         except (nats.errors.Error, TimeoutError) as exc:
             logger.warning("subscription not drained", extra={"consumer": self.name, "error": str(exc)})
+        with suppress(nats.errors.Error):  # closed, or ended already: then nobody listens
+            await subscription.unsubscribe()
 
     def _facts(self, message: Msg) -> dict[str, object]:
         metadata = message.metadata

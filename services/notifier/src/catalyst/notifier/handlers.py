@@ -45,7 +45,8 @@ class Handlers:
         data = received.event.data
         if not isinstance(data, EnvironmentChanged):
             raise Reject(f"{received.event.type}: expected EnvironmentChanged")
-        self._notifier.news(data.snapshot, received.event.time, received.event.traceparent)
+        at = received.stored_at or received.event.time
+        self._notifier.news(data.snapshot, at, received.event.traceparent)
 
     async def command_given(self, received: Received) -> None:
         command = received.event.data

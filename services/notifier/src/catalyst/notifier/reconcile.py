@@ -44,7 +44,8 @@ HEAD_START: Final = 0.4
 """Seconds that reports get before the comment is written. When they are done first, a comment that is right says that
 everything is."""
 SETTLED: Final = timedelta(minutes=2)
-"""A comment that is right, of a snapshot older than this: its reports were made when it was written."""
+"""A comment that is right, of a snapshot so much older than the newest one that the bus holds: its reports were made
+when it was written. Both times are the bus' own: neither our clock nor the publisher's, which may jump, is asked."""
 REMEMBERED: Final = timedelta(days=3)
 """A pull request whose environments are all gone for longer is not looked at any more."""
 
@@ -93,7 +94,7 @@ class Notifier:
     # What comes in
 
     def news(self, snapshot: Snapshot, at: datetime, traceparent: str | None = None) -> None:
-        """A snapshot as published `at`, in a trace; one that is not new changes nothing."""
+        """A snapshot that the bus stored `at`, in a trace; one that is not new changes nothing."""
         key = key_of(snapshot)
         if key is not None:
             self._heard_at.setdefault(key, asyncio.get_running_loop().time())
@@ -304,8 +305,9 @@ class Notifier:
     def _assume_reported(self, told: Conversation, known: Known, text: str) -> None:
         if known.comment is None or not same_text(known.comment.body, text):
             return
+        newest_seen = max(self._seen.values())
         for snapshot in told.snapshots:
-            if self._now() - self._seen[snapshot.key] < SETTLED:
+            if newest_seen - self._seen[snapshot.key] < SETTLED:
                 continue
             deployment, check = reports.deployment(snapshot), reports.check(snapshot)
             if deployment is not None:
