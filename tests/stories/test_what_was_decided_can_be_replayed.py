@@ -13,6 +13,8 @@ import pytest
 from stage import Stage
 
 from catalyst.env_controller.core.recorded import Record
+from catalyst.env_controller.core.recorded import records as kept_in
+from catalyst.env_controller.effects.decisions import HELD
 from catalyst.events.topology import DECISIONS
 
 CANARY = "canary-4711-of-a-secret"
@@ -81,7 +83,7 @@ def _reason(stage: Stage) -> str | None:
 async def records(stage: Stage) -> list[Record]:
     """All that was decided about this team so far."""
     found = stage._operator.bus.replay(DECISIONS, f"decision.{stage.team}.>")
-    return [Record.parse(zlib.decompress(stored.data)) async for stored in found]
+    return [record async for stored in found for record in kept_in(zlib.decompress(stored.data))]
 
 
 async def test_recorded_without_secrets_exported_and_decided_again(stage: Stage, tmp_path: Path) -> None:
@@ -123,6 +125,11 @@ async def test_recorded_without_secrets_exported_and_decided_again(stage: Stage,
     assert (status, f"none of {len(own)} differs" in said) == (0, True), said
     status, said = await program(stage, "replay", "--from", own[0].head.at, "--environment", name)
     assert status == 0, said
+    within = ("--from", own[1].head.at, "--to", own[2].head.at)  # a part of what is in one message
+    part = [record for record in own if own[1].head.at <= record.head.at <= own[2].head.at]
+    assert len(part) < len(own)
+    status, said = await program(stage, "replay", *within, "--environment", name)
+    assert (status, f"none of {len(part)} differs" in said) == (0, True), said
 
     # What is not there is said with what is.
     status, said = await program(stage, "replay", "--environment", f"{stage.team}/shop/pr-2")
@@ -141,14 +148,14 @@ async def test_at_rest_nothing_is_recorded(stage: Stage) -> None:
     await stage.deliver(stage.pull_request(1))
     await stage.until(lambda: stage.phase("pr-1") == "Building", "its build is asked for")
     await stage.handled()
-    await asyncio.sleep(1)
+    await asyncio.sleep(HELD + 1)
     before = len(await records(stage))
     await stage.deliver(stage.pull_request(1, action="labeled", labels=["x"]))
     await stage.handled()
     stage.project()
-    await asyncio.sleep(1)
+    await asyncio.sleep(HELD + 1)
     assert len(await records(stage)) == before
     await stage.deliver(stage.pull_request(1, action="synchronize", sha="b" * 40, before="a" * 40))
     await stage.until(lambda: stage.commit("pr-1") == "b" * 40, "the push is seen")
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(HELD + 1)
     assert len(await records(stage)) > before

@@ -4,7 +4,7 @@ import os
 import zlib
 from pathlib import Path
 
-from catalyst.env_controller.core.recorded import Record
+from catalyst.env_controller.core.recorded import records
 from catalyst.env_controller.replay import file
 from catalyst.events.bus import Bus
 from catalyst.events.topology import DECISIONS
@@ -20,8 +20,8 @@ async def keep_decisions(bus: Bus, team: str, node: str) -> None:
     folder = os.environ.get(FOLDER)
     if folder is None:
         return
-    kept = [stored async for stored in bus.replay(DECISIONS, f"decision.{team}.>")]
+    kept = [zlib.decompress(stored.data) async for stored in bus.replay(DECISIONS, f"decision.{team}.>")]
     module, _, test = node.rpartition("/")[2].partition("::")
     name = "".join(letter if letter.isalnum() or letter == "_" else "-" for letter in test)
     path = Path(folder) / f"{module.removesuffix('.py')}.{name}.jsonl.gz"
-    file.write(path, [Record.parse(zlib.decompress(stored.data)) for stored in kept])
+    file.write(path, [record for text in kept for record in records(text)])

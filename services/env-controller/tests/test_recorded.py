@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from makers import GRANTS, HOST, NOW, PLATFORM, A, B, at, command, environment_manifest, fact, project, push
+from pydantic import TypeAdapter
 from simulated import Simulated
 
 from catalyst.env_controller.core.project import ProjectWorld
@@ -20,8 +21,10 @@ from catalyst.env_controller.core.recorded import (
     PullRequestInputs,
     Record,
     decided_json,
+    joined,
     read_inputs,
     recorded,
+    records,
     rule_of,
 )
 from catalyst.env_controller.core.world import World
@@ -75,6 +78,36 @@ def test_a_record_reads_back_and_decides_the_same(inputs: Inputs) -> None:
     again = read_inputs(record.head.rule, record.inputs)
     assert recorded(record.head, again, result) == line
     assert decided_json(again) == record.result
+
+
+def test_several_records_are_one_text_and_one_is_as_well() -> None:
+    """What was kept before there were several in one message is read as ever."""
+    lines = [recorded(replace(HEAD, key=f"{number}"), each, each.decided()) for number, each in enumerate(life())]
+    assert [record.head.key for record in records(joined(lines))] == [f"{number}" for number in range(len(lines))]
+    assert list(records(lines[0])) == [Record.parse(lines[0])]
+    with pytest.raises(NotARecord, match="expected a JSON object"):
+        list(records(joined([lines[0], b"{", lines[1]])))
+
+
+def test_a_record_is_what_pydantic_writes() -> None:
+    """The short ways to it are no other form."""
+    for inputs in life():
+        result = inputs.decided()
+        record = Record.parse(recorded(HEAD, inputs, result))
+        given = TypeAdapter(type(inputs)).dump_python(inputs, mode="json", by_alias=True, exclude_unset=True)
+        assert record.inputs == given
+        decided = TypeAdapter(type(result)).dump_python(result, mode="json", by_alias=True, exclude_defaults=True)
+        assert record.result == decided
+
+
+def test_a_newer_version_of_a_project_is_written_anew() -> None:
+    names = []
+    for name in ("web", "api", "web"):
+        given = project(components=[{"name": name, "image": "nginx"}])
+        inputs = EnvironmentInputs(Environment.parse(environment_manifest()), World(PLATFORM, given), NOW)
+        kept = Record.parse(recorded(HEAD, inputs, inputs.decided())).inputs
+        names.append(kept["world"]["project"]["spec"]["components"][0]["name"])
+    assert names == ["web", "api", "web"]
 
 
 def test_the_life_is_one() -> None:

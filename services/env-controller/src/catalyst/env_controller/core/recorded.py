@@ -10,13 +10,13 @@ This file is also run beside older and newer cores (replay.py, `--checkout`): of
 above and nothing else. A record is one JSON object; `SCHEMA` counts its form, not the form of what is in it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Self
 
 import orjson
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from catalyst.env_controller.core.environment import decide
 from catalyst.env_controller.core.facts import (
@@ -167,6 +167,16 @@ class Record:
         return _line(self.head, _dumped(self.inputs), _dumped(self.result))
 
 
+def joined(lines: Sequence[bytes]) -> bytes:
+    """Several records, or one, as one text. `records` reads it back."""
+    return b"\n".join(lines)
+
+
+def records(text: bytes) -> Iterator[Record]:
+    """What `joined` wrote, in order. Raises NotARecord."""
+    return map(Record.parse, text.split(b"\n"))
+
+
 def rule_of(inputs: Inputs) -> str:
     return _NAMES[type(inputs)]
 
@@ -175,9 +185,7 @@ def recorded(head: Head, inputs: Inputs, result: Result) -> bytes:
     """The record as one line of JSON. Of resources only what the API server gave, since a default may change; of facts
     not what the forge sent verbatim.
     """
-    exclude: Any = _VERBATIM if isinstance(inputs, PullRequestInputs | BranchInputs) else None
-    given = _adapter(type(inputs)).dump_json(inputs, by_alias=True, exclude_unset=True, exclude=exclude)
-    return _line(head, given, result_text(result))
+    return _line(head, _inputs_text(inputs), result_text(result))
 
 
 def result_text(result: Result) -> bytes:
@@ -190,7 +198,7 @@ def result_text(result: Result) -> bytes:
         case Leave(reason):
             return _dumped({"leave": reason})
         case decision:
-            return _adapter(type(decision)).dump_json(decision, by_alias=True, exclude_defaults=True)
+            return _decision_text(decision)
 
 
 def read_inputs(rule: str, inputs: Mapping[str, Any]) -> Inputs:
@@ -212,8 +220,64 @@ def _line(head: Head, inputs: bytes, result: bytes) -> bytes:
     return b"".join((*parts, b',"result":', result, b"}"))
 
 
+# Most records are of the rule `environment`, and writing them is part of what an environment costs. So what is plain
+# there is written by orjson, a third of what pydantic takes, and a Project, which they all hold, once a version.
+
+
+def _inputs_text(inputs: Inputs) -> bytes:
+    match inputs:
+        case EnvironmentInputs(environment, world, now):
+            parts = (_model_text(environment), _dumped(world), _dumped(now))
+            return b'{"environment":%b,"world":%b,"now":%b}' % parts
+        case ProjectInputs():
+            exclude: Any = None
+        case _:
+            exclude = _VERBATIM
+    return _adapter(type(inputs)).dump_json(inputs, by_alias=True, exclude_unset=True, exclude=exclude)
+
+
+def _decision_text(decision: Decision) -> bytes:
+    plain = {name: manifests for name in _PLAIN if (manifests := getattr(decision, name))}
+    rest = _adapter(type(decision)).dump_json(decision, by_alias=True, exclude_defaults=True, exclude=_PLAIN)
+    if not plain:
+        return rest
+    return _dumped(plain) if rest == b"{}" else _dumped(plain)[:-1] + b"," + rest[1:]
+
+
+def _model_text(model: BaseModel) -> bytes:
+    return _adapter(type(model)).dump_json(model, by_alias=True, exclude_unset=True)
+
+
+def _project_text(project: Project) -> bytes:
+    found = _PROJECTS.get(id(project))
+    if found is None or found[0] is not project:
+        if len(_PROJECTS) >= _MOST_PROJECTS:
+            _PROJECTS.clear()
+        found = _PROJECTS[id(project)] = project, _model_text(project)
+    return found[1]
+
+
+_PLAIN: Final = {"create", "apply"}
+"""Fields of a Decision that hold manifests and nothing else."""
+_PROJECTS: Final[dict[int, tuple[Project, bytes]]] = {}
+"""By identity: whoever looks at a Project's environments is given the same one until there is a newer version."""
+_MOST_PROJECTS: Final = 100
+
+
 def _dumped(value: Any) -> bytes:
-    return orjson.dumps(value)
+    return orjson.dumps(value, _foreign, orjson.OPT_UTC_Z)
+
+
+def _foreign(value: Any) -> Any:
+    """What orjson does not know by itself."""
+    match value:
+        case Project():
+            return orjson.Fragment(_project_text(value))
+        case BaseModel():
+            return orjson.Fragment(_model_text(value))
+        case Mapping():
+            return dict(value)
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
 _ADAPTERS: Final[dict[type[Any], TypeAdapter[Any]]] = {}

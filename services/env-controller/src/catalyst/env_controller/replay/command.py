@@ -12,12 +12,12 @@ import zlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-from catalyst.env_controller.core.recorded import NotARecord, Record
+from catalyst.env_controller.core.recorded import NotARecord, Record, records
 from catalyst.env_controller.replay import file
 from catalyst.env_controller.replay.again import Answers, CannotAsk, Tree, compared, here
 from catalyst.env_controller.replay.file import Damaged
@@ -35,6 +35,9 @@ from catalyst.service.version import code_version
 
 COMMANDS: Final = ("replay", "export")
 EVERYTHING: Final = "decision.>"
+STORED_WITHIN: Final = timedelta(minutes=1)
+"""After it was decided; also by how much the clocks of env-controller and the bus may differ."""
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
 LIMITS: Final = """\
 What replay cannot tell:
   It decides again what was decided, from what was seen then. It does not act: whether another decision would have led
@@ -61,7 +64,6 @@ class Part:
     ends: datetime | None = None
 
     def holds(self, record: Record) -> bool:
-        """For records that are in a file already."""
         at = datetime.fromisoformat(record.head.at)
         return (
             self.subject in (EVERYTHING, record.head.subject)
@@ -131,7 +133,8 @@ async def _exported(options: argparse.Namespace, path: Path) -> file.Header:
     try:
         with file.Writer(path) as writer:
             async for stored in _history(bus, part):
-                writer.add(_record(stored))
+                for record in filter(part.holds, _records(stored)):
+                    writer.add(record)
             if not writer.header.records:
                 raise Unknown(await _nothing(bus, part, options.environment))
     finally:
@@ -150,15 +153,17 @@ def _subject(environment: str | None) -> str:
 
 
 async def _history(bus: Bus, part: Part) -> AsyncIterator[Stored]:
-    async for stored in bus.replay(DECISIONS, part.subject, start_time=part.begins):
-        if part.ends is not None and stored.time > part.ends:
+    """The messages that may hold it: a record is stored a moment after it was decided, with others."""
+    begins = part.begins and max(part.begins, _EPOCH) - STORED_WITHIN
+    async for stored in bus.replay(DECISIONS, part.subject, start_time=begins):
+        if part.ends is not None and stored.time - STORED_WITHIN > part.ends:
             return
         yield stored
 
 
-def _record(stored: Stored) -> Record:
+def _records(stored: Stored) -> list[Record]:
     try:
-        return Record.parse(zlib.decompress(stored.data))
+        return list(records(zlib.decompress(stored.data)))
     except (zlib.error, NotARecord) as exc:
         raise Damaged(f"stream {stored.stream}, message {stored.sequence} ({stored.subject}): {exc}") from exc
 
