@@ -18,6 +18,7 @@ from bench.servers import Service, installation, service, tool
 from bench.stats import Runs
 from bench.world import World
 from catalyst.env_controller.core.recorded import Record
+from catalyst.env_controller.effects.decisions import HELD
 from catalyst.env_controller.replay import file
 from catalyst.local.installation import Installation
 
@@ -73,6 +74,8 @@ def _burst(
         rest = _at_rest(controller)
         began, before = time.monotonic(), controller.processor_seconds()
         seconds, _ = uvloop.run(drive.all_at_once(found.control_plane.admin_kubeconfig, names, webhooks_, NEVER))
+        quiet(controller)
+        time.sleep(HELD)  # the last records are written, too
         quiet(controller)
         used = controller.processor_seconds() - before - rest * (time.monotonic() - began)
         kept = controller.metric("catalyst_decisions_recorded_total")
