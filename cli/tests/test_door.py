@@ -106,12 +106,13 @@ async def test_bad_input_gets_a_sentence_and_its_code(desk: Desk) -> None:
 async def test_a_credential_without_the_right_names_the_subject_at_once(desk: Desk) -> None:
     """builder may read STATE and no history; the same question as `oncall` is answered."""
     await failed(desk)
-    assert (await desk.catalyst("env", "list", user="builder")).code == 0
     began = time.monotonic()
+    assert (await desk.catalyst("env", "list", user="builder")).code == 0
+    allowed, began = time.monotonic() - began, time.monotonic()
     ran = await desk.catalyst("env", "timeline", PR_42, user="builder")
     assert ran.code == 5
     assert "no right to $js.api.direct.get.events" in ran.err or "no right to $js.api.direct.get.audit" in ran.err
-    assert time.monotonic() - began < 4  # not after a timeout
+    assert time.monotonic() - began < 2 * allowed + 3  # not after a timeout, on a busy machine either
     assert (await desk.catalyst("env", "timeline", PR_42)).code == 0
 
 

@@ -38,9 +38,7 @@ def _listed() -> list[tuple[str, str, str, int]]:
 
 
 CASES = [
-    pytest.param(
-        service, Rule(point, "kill", "" if phase == "any" else phase, nth), id=f"{service} {phase} {point} {nth}"
-    )
+    pytest.param(service, Rule(point, "kill", phase, nth), id=f"{service} {phase} {point} {nth}")
     for service, phase, point, times in _listed()
     for nth in range(1, times + 1)
 ]

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import plants
 
@@ -42,9 +42,15 @@ from catalyst.webhook_ingest import __main__ as webhook_ingest
 from catalyst.webhook_ingest.config import Settings as IngestSettings
 
 
+BOOT: Final = "-"
+"""The phase before the first."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One fault: at the `nth` time that a point fitting `point` is reached (in `phase`, if named)."""
+    """One fault: at the `nth` time that a point fitting `point` is reached (in `phase`, if named). `any` phase: once the
+    story has begun, and not while the services start.
+    """
 
     point: str
     action: Literal["kill", "freeze", "delay", "hold", "error"]
@@ -66,7 +72,8 @@ class Points:
         phase = phase_file(self._log).read_text()
         self._write(f"{phase} {point}")
         for rule in self._rules:
-            if fnmatchcase(point, rule.point) and rule.phase in ("", phase):
+            begun = rule.phase == "any" and phase != BOOT
+            if fnmatchcase(point, rule.point) and (begun or rule.phase in ("", phase)):
                 self._reached[rule] += 1
                 if self._reached[rule] == rule.nth:
                     await self._begin(rule, point)

@@ -88,7 +88,7 @@ def process(
         variables |= {"CATALYST_IDENTITY": name}
     variables |= {f"CATALYST_{key.upper()}": str(value) for key, value in settings.items()}
     variables |= {"FAULTS": json.dumps([asdict(rule) for rule in rules]), "FAULTS_LOG": str(log), "PLANT": plant}
-    faulted.phase_file(log).write_text("-")
+    faulted.phase_file(log).write_text(faulted.BOOT)
     command: list[str | Path] = [sys.executable, Path(faulted.__file__), service]
     part = Part(name, command, folder / f"{name}.log", env=variables, stop_within=10)
     return Faulted(part, log, ops_port, webhook_port)

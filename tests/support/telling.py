@@ -69,7 +69,7 @@ class Telling:
             "PLANT": plant,
             **{f"CATALYST_{setting.upper()}": str(value) for setting, value in settings.items()},
         }
-        faulted.phase_file(log).write_text("-")
+        faulted.phase_file(log).write_text(faulted.BOOT)
         command: list[str | Path] = [sys.executable, Path(faulted.__file__), "notifier"]
         made = Faulted(Part(name, command, self.folder / f"{name}.log", env=variables, stop_within=10), log, port)
         self.running.append(made)
