@@ -41,7 +41,6 @@ from catalyst.service.run import run
 from catalyst.webhook_ingest import __main__ as webhook_ingest
 from catalyst.webhook_ingest.config import Settings as IngestSettings
 
-
 BOOT: Final = "-"
 """The phase before the first."""
 
