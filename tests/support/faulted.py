@@ -47,8 +47,8 @@ BOOT: Final = "-"
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One fault: at the `nth` time that a point fitting `point` is reached (in `phase`, if named). `any` phase: once the
-    story has begun, and not while the services start.
+    """One fault: at the `nth` time that a point fitting `point` is reached (in `phase`, if named). `any` phase: once
+    the story has begun, and not while the services start.
     """
 
     point: str
