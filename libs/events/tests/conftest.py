@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -95,15 +95,21 @@ class Server:
         self.start()
 
 
-@pytest.fixture
-def bare_server(tmp_path: Path) -> Iterator[Server]:
-    """A server without streams."""
-    server = Server(tmp_path)
+@contextmanager
+def started(folder: Path) -> Iterator[Server]:
+    server = Server(folder)
     server.start()
     try:
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture
+def bare_server(tmp_path: Path) -> Iterator[Server]:
+    """A server without streams."""
+    with started(tmp_path) as server:
+        yield server
 
 
 @pytest.fixture
@@ -137,12 +143,8 @@ async def client_of(server: Server, user: str, **options: Any) -> Client:
 def empty(tmp_path: Path) -> Iterator[Server]:
     """Another server, with users of its own and without streams."""
     (tmp_path / "other").mkdir()
-    server = Server(tmp_path / "other")
-    server.start()
-    try:
+    with started(tmp_path / "other") as server:
         yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture
