@@ -44,8 +44,8 @@ dropped = meter.create_counter("catalyst_decisions_dropped", description="decisi
 
 HELD: Final = 2.0
 """Seconds that a record waits for others of the same environment: most of what is decided about a new one. Written
-together they cost half: a third of the messages, deflate sees what they repeat, and the code for it is in the
-processor's caches only once. Whoever is killed loses this much.
+together they are a third of the messages, deflate sees what they repeat, and the code for it is in the processor's
+caches only once. Whoever is killed loses this much.
 """
 WAITING: Final = 512
 """Records that may wait, or be on their way. Each holds a World, whose greater part the mirrors hold anyway. With half
