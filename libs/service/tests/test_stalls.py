@@ -18,7 +18,7 @@ async def test_what_holds_the_loop_up_is_seen_as_long_as_it_was() -> None:
 
 async def test_waiting_is_no_stall() -> None:
     stalls = Stalls()
-    looking = asyncio.create_task(stalls.run(every=0.01))
-    await asyncio.sleep(1.0)
+    looking = asyncio.create_task(stalls.run(every=2.0))
+    await asyncio.sleep(2.2)
     looking.cancel()
-    assert stalls.longest < 0.5, "nobody held it up for that second"
+    assert stalls.longest < 1.5, "nobody held it up; a busy machine may, for less than it waits"
