@@ -5,38 +5,23 @@ service account.
 """
 
 import asyncio
-import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from catalyst.cli.context import BadContext, Options, context
-from catalyst.cli.operations import NotThere, Refused
+from catalyst.cli.context import Options, context
 from catalyst.cli.operations.explain import Asked, BadEvent
 from catalyst.cli.operations.explain import explain as explained
-from catalyst.cli.running import (
-    AWAY,
-    INTERRUPTED,
-    NOT_THERE,
-    OK,
-    REFUSED,
-    UNWELL,
-    USAGE,
-    Usage,
-    failed,
-    on_the_bus,
-)
+from catalyst.cli.running import AWAY, OK, REFUSED, UNWELL, USAGE, Usage, coded, failed, on_the_bus
 from catalyst.cli.show import Printer
 from catalyst.events.bus import Bus
-from catalyst.events.errors import BusError, Reject
 from catalyst.kube.auth import BadKubeSettings
 from catalyst.kube.client import Kube
 from catalyst.kube.errors import KubeError, Unavailable
 from catalyst.kube.settings import KubeSettings
 from catalyst.model.clock import utc_now
-from catalyst.model.names import InvalidName
 
 FIELD_MANAGER: Final = "catalyst-cli"
 ClusterCommand = Callable[[Kube, Bus | None, Printer], Awaitable[int]]
@@ -52,23 +37,14 @@ class KubeOptions:
 
 def run(command: ClusterCommand, options: Options, cluster: KubeOptions, output: str, *, with_bus: bool) -> int:
     """Runs a command in the cluster, printing as table, json or yaml; its exit code."""
-    logging.getLogger().addHandler(logging.NullHandler())
     try:
-        return asyncio.run(_run(command, options, cluster, Printer(output), with_bus=with_bus))
-    except (BadContext, BadKubeSettings, BadEvent, Usage, InvalidName) as exc:
+        return coded(lambda: asyncio.run(_run(command, options, cluster, Printer(output), with_bus=with_bus)))
+    except (BadKubeSettings, BadEvent) as exc:
         return failed(USAGE, str(exc))
-    except NotThere as exc:
-        return failed(NOT_THERE, str(exc))
-    except (Refused, Reject) as exc:
-        return failed(REFUSED, str(exc))
-    except BusError as exc:
-        return failed(AWAY, exc.reason)
     except Unavailable as exc:
         return failed(AWAY, f"the API server: {exc.message}")
     except KubeError as exc:
         return failed(REFUSED, f"the API server refuses: {exc.message}")
-    except KeyboardInterrupt:
-        return INTERRUPTED
 
 
 async def _run(

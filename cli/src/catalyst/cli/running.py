@@ -51,10 +51,15 @@ Command = Callable[[Bus, Printer], Awaitable[int]]
 
 def run(command: Command, options: Options, output: str) -> int:
     """Runs a command on the bus, printing as table, json or yaml; its exit code."""
-    logging.getLogger().addHandler(logging.NullHandler())  # the bus's own log is for services
     printer = Printer(output)
+    return coded(lambda: asyncio.run(on_the_bus(command, context(options, os.environ), printer)))
+
+
+def coded(work: Callable[[], int]) -> int:
+    """The exit code of what the work gives, or of what kept it from that, which is said."""
+    logging.getLogger().addHandler(logging.NullHandler())  # the bus's own log is for services
     try:
-        return asyncio.run(on_the_bus(command, context(options, os.environ), printer))
+        return work()
     except (BadContext, Usage, InvalidName) as exc:
         return failed(USAGE, str(exc))
     except NotThere as exc:
