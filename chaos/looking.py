@@ -113,11 +113,6 @@ def container(pod: dict[str, Any], victim: str) -> dict[str, Any]:
     return next((each for each in statuses if each["name"] == container_name(victim)), {})
 
 
-def is_ready(pod: dict[str, Any]) -> bool:
-    conditions = pod.get("status", {}).get("conditions", ())
-    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
-
-
 def process_in(pod: dict[str, Any], victim: str) -> psutil.Process:
     """The first of its container. Raises Away while there is none."""
     identifier = container(pod, victim).get("containerID", "").removeprefix("containerd://")

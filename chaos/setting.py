@@ -26,9 +26,9 @@ import yaml
 from catalyst.local import cluster, platform
 from catalyst.local.installation import SYSTEM_NAMESPACE
 from catalyst.local.node.layout import Layout
-from chaos.looking import Away, Looks, is_ready, part_process, until
+from chaos.looking import Away, Looks, part_process, until
 from chaos.plan import EDGE, NATS, SERVICES
-from chaos.support import ROOT, Kubectl
+from chaos.support import ROOT, Kubectl, is_ready
 from chaos.undo import Undo
 
 LIBRARY: Final = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
@@ -221,7 +221,7 @@ def all_there(looks: Looks) -> list[str]:
 
 def _there(looks: Looks, name: str) -> bool:
     pods = looks.pods(name)
-    return len(pods) == (REPLICAS.get(name, 1) if name != "nats" else 1) and all(is_ready(pod) for pod in pods)
+    return len(pods) == REPLICAS.get(name, 1) and all(map(is_ready, pods))
 
 
 def wait_for_all(looks: Looks, within: float) -> float:

@@ -38,6 +38,7 @@ from catalyst.local.node import layout
 from chaos import looking, setting
 from chaos.looking import Away, Late, Looks, until
 from chaos.plan import EDGE, NATS, PARTS, SERVICES, Fault
+from chaos.support import is_ready
 from chaos.undo import Undo, packets
 
 BACK: Final = 90.0
@@ -117,7 +118,7 @@ class Strikes:
         """Raises Away while it is not there. Of several pods: who leads, else the first."""
         if victim in PARTS:
             return Aim(victim, looking.part_process(victim), None)
-        pods = [pod for pod in self._looks.pods(victim) if looking.is_ready(pod)]
+        pods = [pod for pod in self._looks.pods(victim) if is_ready(pod)]
         if not pods:
             raise Away(f"{victim} has no pod that is ready")
         if victim in NATS and (others := [each for each in NATS if not self._is_well(each)]):
@@ -127,7 +128,7 @@ class Strikes:
         return Aim(victim, looking.process_in(pod, victim), pod)
 
     def _is_well(self, victim: str) -> bool:
-        return any(looking.is_ready(pod) for pod in self._looks.pods(victim))
+        return any(is_ready(pod) for pod in self._looks.pods(victim))
 
     def leader(self, service: str) -> str:
         """Who holds its Lease; empty where nobody does."""

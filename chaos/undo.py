@@ -97,8 +97,10 @@ def guarded(journal: Path) -> Iterator[Undo]:
 def undo_all(journal: Path) -> None:
     lines = [json.loads(text) for text in journal.read_text().splitlines()]
     for line in reversed(lines):
-        with contextlib.suppress(Exception):  # one that cannot be undone must not keep the others from it
+        try:
             _undo(line)
+        except Exception as error:  # noqa: BLE001 -- one that cannot be undone must not keep the others from it
+            sys.stderr.write(f"not undone: {' '.join(line)}: {error}\n")
 
 
 def _undo(line: Sequence[str]) -> None:

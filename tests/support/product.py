@@ -118,7 +118,7 @@ class Product:
             found = self.sight.get(there)
             assert found is not None, there
             listed = (self.sight.get(pods, labelSelector=selector) or {"items": []})["items"]
-            one_each = [_is_ready(pod) and "deletionTimestamp" not in pod["metadata"] for pod in listed] == [True]
+            one_each = [is_ready(pod) and "deletionTimestamp" not in pod["metadata"] for pod in listed] == [True]
             status = found.get("status", {})
             seen = status.get("observedGeneration", 0) >= found["metadata"]["generation"]
             return one_each and seen and (status.get("updatedReplicas"), status.get("availableReplicas")) == (1, 1)
@@ -382,6 +382,7 @@ def product(
             made.sight.close()
 
 
-def _is_ready(pod: Mapping[str, Any]) -> bool:
+def is_ready(pod: Mapping[str, Any]) -> bool:
+    """Whether all of it is, by its own condition."""
     conditions = pod.get("status", {}).get("conditions", ())
     return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)

@@ -73,7 +73,7 @@ def victim(product: Product, service: str) -> Victim:
         product.available(service)
     pod = product.pod_of(service)
     container = _container(product, service, pod)["containerID"].removeprefix("containerd://")
-    return Victim(product, service, pod, _first_process(container))
+    return Victim(product, service, pod, first_process(container))
 
 
 def _container(product: Product, service: str, pod: str) -> dict[str, Any]:
@@ -82,8 +82,10 @@ def _container(product: Product, service: str, pod: str) -> dict[str, Any]:
     return found
 
 
-def _first_process(container: str) -> psutil.Process:
-    """The node's pods are processes of this machine: the cgroup names the container, NSpid who is its first."""
+def first_process(container: str) -> psutil.Process:
+    """Of a container, by its id. The node's pods are processes of this machine: the cgroup names the container, NSpid
+    who is its first.
+    """
     ends = time.monotonic() + 5
     while not (found := [pid for pid in _pids_in(container) if _is_first(pid)]):
         assert time.monotonic() < ends, f"no process of container {container}"
