@@ -150,6 +150,24 @@ async def test_what_was_said_of_former_commits_ends_also_after_a_kill(on: Tellin
     assert state(newest) == "success"
 
 
+async def test_a_deployment_is_not_over_while_its_check_is_open(on: Telling) -> None:
+    """Found by chaos: whoever is killed between the two leaves a check that nobody looks for any more."""
+    on.notifier()
+    pull, repository = on.pull_request(), on.github.repository(REPOSITORY)
+    await on.say(at(pull, Phase.BUILDING, 1))
+    await until(lambda: repository.checks and [*map(state, repository.deployments.values())] == ["in_progress"])
+    ((number, check),) = repository.checks.items()
+    fault = on.github.fail(rf"PATCH /repos/{REPOSITORY}/check-runs/{number}", times=1000, status=503)
+    await on.say(at(pull, Phase.GONE, 2, deletion=DELETED))
+    await told(on, pull, "Nothing of it is left")
+    await until(lambda: fault.times < 1000)
+    await asyncio.sleep(1)
+    assert [*map(state, repository.deployments.values())] == ["in_progress"]
+    fault.times = 0
+    await until(lambda: [*map(state, repository.deployments.values())] == ["inactive"], within=30)
+    assert check.conclusion == "cancelled"
+
+
 async def test_former_commits_end_though_the_publishers_clock_is_slow(on: Telling) -> None:
     """Found by chaos. Who leads anew asks the forge about what was told lately, by the bus' clock: env-controller's
     said that it was ten minutes ago, so the reports were taken for made, and the former commit's stood for ever.

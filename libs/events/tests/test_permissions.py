@@ -169,6 +169,7 @@ async def test_notifier_states_no_facts_and_holds_its_own_lock_only(session_of: 
     assert await session.try_("dead.notifier", b"{}")
     assert await session.try_("lock.notifier", b"me")
     assert not await session.try_("lock.dns-proxy", b"me")
+    assert await session.try_("settled.notifier", b"{}")
     assert await session.try_("$JS.API.DIRECT.GET.STATE", b'{"seq": 1}')
     assert not await session.try_("$JS.API.DIRECT.GET.SCM", b'{"seq": 1}')
     pull = json.dumps({"batch": 1, "no_wait": True}).encode()
@@ -312,6 +313,7 @@ def test_the_users_in_full() -> None:
         "dead.notifier",
         "started.notifier",
         "lock.notifier",
+        "settled.notifier",
         "cdevents.>",
         "$JS.API.CONSUMER.MSG.NEXT.EVENTS.notifier",
         "$JS.API.CONSUMER.INFO.EVENTS.notifier",

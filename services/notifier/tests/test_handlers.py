@@ -25,6 +25,11 @@ class NoStates:
         return
         yield
 
+    async def last(self, stream: str, subject: str) -> Stored | None:
+        return None
+
+    async def keep(self, subject: str, body: bytes, headers: dict[str, str]) -> None: ...
+
 
 def handlers() -> tuple[Handlers, Notifier]:
     notifier = Notifier({}, NoStates(), style=Style(), now=lambda: NOW)

@@ -134,6 +134,11 @@ def started_subject(service: str) -> str:
     return f"started.{escape(service)}"
 
 
+def settled_subject(service: str) -> str:
+    """Where the replica of `service` that leads says up to when nothing is left to do."""
+    return f"settled.{escape(service)}"
+
+
 def decision_subject(team: str, project: str, environment: str | None = None) -> str:
     """Where the decisions about one environment are; without one, those about its Project."""
     parts = (team, project) if environment is None else (team, project, environment)

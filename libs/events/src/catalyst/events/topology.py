@@ -7,7 +7,7 @@
 | `STATE` | sources `env.*.*.*.environment.changed` from EVENTS | the last message of each subject, without age |
 | `AUDIT` | `audit.>` | everything; nobody deletes or purges |
 | `DEAD` | `dead.>` and the server's own advisories | 90 d |
-| `LOCKS` | `lock.>`, `started.>` | who leads (locks.py), which version started (started.py): the last of each, no age |
+| `LOCKS` | `lock.>`, `started.>`, `settled.>` | who leads, how far it came, which version started: the last |
 | `DECISIONS` | `decision.>` | what env-controller decided, and from what: 30 d, the oldest go first |
 | `CDEVENTS` | `cdevents.>` | our facts in the words of CDEvents, for others' tools: 90 d, the oldest go first |
 
@@ -235,8 +235,8 @@ def streams(budget: Budget | None = None) -> tuple[StreamConfig, ...]:
         stream(
             LOCKS,
             budget.locks,
-            "Who leads among the replicas of a service, and which version started last",
-            ["lock.>", "started.>"],
+            "Who leads among the replicas of a service, how far it came, and which version started last",
+            ["lock.>", "started.>", "settled.>"],
         ).evolve(max_msgs_per_subject=1, max_age=0),
         stream(DECISIONS, budget.decisions, "What env-controller decided, and from what", ["decision.>"]).evolve(
             discard=DiscardPolicy.OLD, max_age=DECISIONS_KEPT, duplicate_window=MINUTE

@@ -6,7 +6,7 @@
 | env-controller | `environment.changed`, `build.requested`, `audit.>`, own `dead.`¹ | SCM, EVENTS | + STATE, AUDIT² |
 | builder | `build.finished`, `build.cleaned`, own `dead.` | EVENTS | STATE |
 | dns-proxy | `route.changed`, `lock.dns-proxy`, own `dead.` | EVENTS | STATE, LOCKS |
-| notifier | `lock.notifier`, `cdevents.>`, own `dead.` | SCM (commands, pull requests), EVENTS | STATE, LOCKS, EVENTS |
+| notifier | own `lock.`, `settled.`, `dead.`; `cdevents.>` | SCM (both kinds), EVENTS | STATE, LOCKS, EVENTS |
 | operator | nothing but requests to the server | – | everything; applies the topology |
 | oncall | again what some consumer reads, `dead.oncall` | – | all events; asks for no consumer |
 
@@ -39,7 +39,7 @@ from catalyst.events.catalogue import (
     EnvironmentData,
     ScmData,
 )
-from catalyst.events.subjects import dead_subject, lock_subject, started_subject
+from catalyst.events.subjects import dead_subject, lock_subject, settled_subject, started_subject
 from catalyst.events.topology import (
     AUDIT,
     CDEVENTS,
@@ -71,6 +71,8 @@ MEASURES: Final = {"env-controller": tuple(str(config.name) for config in stream
 """The streams that a service asks how full they are, for everybody; not what is in them."""
 LOCKED: Final = ("dns-proxy", "notifier")
 """The services whose replicas elect one by a lock on the bus, because they have no rights in the cluster."""
+SETTLED: Final = ("notifier",)
+"""The services whose lead says up to when nothing is left to do, for the next one."""
 PROJECTS: Final = ("notifier",)
 """The services that say our facts again in the words of CDEvents."""
 RECORDED: Final = ("env-controller",)
@@ -110,6 +112,8 @@ def service_user(service: str) -> User:
     publish.append(started_subject(service))
     if service in LOCKED:
         publish.append(lock_subject(service))
+    if service in SETTLED:
+        publish.append(settled_subject(service))
     if service in RECORDED:
         publish.append("decision.>")
     if service in PROJECTS:

@@ -19,13 +19,14 @@ from catalyst.forge.protocol import CheckRun, Comment, Deployment, ForgeWriter
 from catalyst.notifier.core.conversation import PullRequestKey
 from catalyst.notifier.core.pace import FOR_COMMENTS, FOR_OUTCOMES, Pace
 from catalyst.notifier.core.reports import CheckReport, DeploymentReport
+from catalyst.notifier.settled import Records
 
 LOOKED_BACK: Final = 5
 """Deployments of former commits that are asked about after a restart: a process that lived ended all but its last."""
 
 
-class States(Protocol):
-    """Where the last snapshot of every environment is; the Bus is one."""
+class States(Records, Protocol):
+    """Where the last snapshot of every environment is, and how far the lead came; the Bus is one."""
 
     def states(self) -> AsyncIterator[Stored]:
         """See `Bus.states`."""

@@ -5,7 +5,8 @@
                                   └── a moment later (joined) · when the limits allow · after an outage ─────┘
 
 A pull request is told at most once a second, and a key that had to wait is told what is true when its turn comes: a
-burst of news costs a few writes. Nothing is remembered across a restart; the forge is asked.
+burst of news costs a few writes. Across a restart one thing is remembered: up to when all was told and reported
+(settled.py). About the rest the forge is asked.
 """
 
 import asyncio
@@ -34,6 +35,7 @@ from catalyst.notifier.core.conversation import Conversation, PullRequestKey, co
 from catalyst.notifier.core.known import Known, KnownComment, KnownReport, is_needed, ours, same_text
 from catalyst.notifier.core.reports import CheckReport, DeploymentReport
 from catalyst.notifier.effects import Desk, NotNow, States
+from catalyst.notifier.settled import settle, settled
 from catalyst.service.stages import measure
 
 JOINED: Final = 0.1
@@ -41,11 +43,12 @@ JOINED: Final = 0.1
 SPACING: Final = 1.0
 """Seconds between two tellings of one pull request."""
 HEAD_START: Final = 0.4
-"""Seconds that reports get before the comment is written. When they are done first, a comment that is right says that
-everything is."""
-SETTLED: Final = timedelta(minutes=2)
-"""A comment that is right, of a snapshot so much older than the newest one that the bus holds: its reports were made
-when it was written. Both times are the bus' own: neither our clock nor the publisher's, which may jump, is asked."""
+"""Seconds that reports get before the comment is written."""
+MARGIN: Final = timedelta(minutes=2)
+"""By how much what is called settled is older than what was told last: news may come out of order. All these times are
+the bus' own: neither our clock nor the publisher's, which may jump, is asked."""
+SETTLE_EVERY: Final = 10.0
+"""Seconds between two records of it."""
 REMEMBERED: Final = timedelta(days=3)
 """A pull request whose environments are all gone for longer is not looked at any more."""
 
@@ -79,6 +82,10 @@ class Notifier:
         self._told_at: dict[PullRequestKey, float] = {}
         self._heard_at: dict[PullRequestKey, float] = {}
         """When the first news came that the comment does not tell yet."""
+        self._open: dict[PullRequestKey, datetime] = {}
+        """When the oldest news came that are not yet told with all their reports."""
+        self._settled: datetime | None = None
+        """What is older was told and reported, by us or by who led before."""
         self._traces: dict[Identity, str] = {}
         """The traceparent of the newest snapshot of each."""
         self._commented: dict[Identity, datetime] = {}
@@ -118,6 +125,8 @@ class Notifier:
             self._members[old].discard(identity)
         if new is not None:
             self._members[new].add(identity)
+            if self.begun.is_set():
+                self._open.setdefault(new, at)
             self._enqueue(new, priority)
 
     def _enqueue(self, key: PullRequestKey, priority: int) -> None:
@@ -128,18 +137,21 @@ class Notifier:
     # Leading
 
     async def lead(self, *, workers: int, resync_seconds: float) -> None:
-        """Reads STATE, then works until cancelled. What a former lead knew is forgotten."""
+        """Reads STATE, then works until cancelled. What a former lead knew is forgotten, but for how far it came."""
         self._known.clear()
         self.queue = self._new_queue()
-        while not await self._read_states():  # noqa: ASYNC110 (NATS is asked: nobody tells when it answers again)
+        while not (await self._read_settled() and await self._read_states()):  # noqa: ASYNC110 (nobody tells)
             await asyncio.sleep(1.0)
-        for key in self._worth_a_look():
+        worth = self._worth_a_look()
+        self._open = {key: min(unsettled) for key in worth if (unsettled := self._unsettled(key))}
+        for key in worth:
             self.queue.add(key, priority=BULK)
         self.begun.set()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.queue.run(self.reconcile, workers))
                 group.create_task(self._resync(resync_seconds))
+                group.create_task(self._settle())
         finally:
             self.begun.clear()
 
@@ -157,6 +169,38 @@ class Notifier:
             for key in worth:
                 self._known.setdefault(key, Known()).look_again()
                 self.queue.add(key, priority=BULK)
+
+    async def _settle(self) -> None:
+        """Says how far we came, as long as we lead."""
+        said = self._settled
+        while True:
+            await asyncio.sleep(SETTLE_EVERY)
+            until = self._settled_until()
+            if until is not None and until != said and await settle(self._states, until):
+                said = until
+
+    def _settled_until(self) -> datetime | None:
+        """Before it nothing is left to do; None: nothing was ever said."""
+        if not self._seen:
+            return None
+        return min(self._open.values(), default=max(self._seen.values())) - MARGIN
+
+    def _unsettled(self, key: PullRequestKey) -> list[datetime]:
+        """When those of its news came that a former lead may not have done with."""
+        times = (self._seen[each] for each in self._members[key])
+        return [at for at in times if not self._is_settled(at)]
+
+    def _is_settled(self, at: datetime) -> bool:
+        return self._settled is not None and at < self._settled
+
+    async def _read_settled(self) -> bool:
+        """Whether it could be asked."""
+        try:
+            self._settled = await settled(self._states)
+        except BusError as error:
+            log.warning("LOCKS not read", reason=error.reason)
+            return False
+        return True
 
     async def _read_states(self) -> bool:
         """Whether all of STATE was read."""
@@ -197,18 +241,24 @@ class Notifier:
     async def reconcile(self, key: PullRequestKey) -> None:
         """Makes comment, deployments and checks what they should be. Raises `ForgeUnavailable`: again with backoff."""
         with tracing.resumed(self._trace_of(key)):
-            await self._reconcile(key)
+            before = self._times(key)
+            if await self._reconcile(key) and self._times(key) == before:
+                self._open.pop(key, None)
+
+    def _times(self, key: PullRequestKey) -> dict[Identity, datetime]:
+        return {each: self._seen[each] for each in self._members.get(key, ())}
 
     def _trace_of(self, key: PullRequestKey) -> str | None:
         """Of the environment that spoke last: one pull request may have several, of one webhook mostly."""
         members = [each for each in self._members.get(key, ()) if each in self._traces]
         return self._traces[max(members, key=self._seen.__getitem__)] if members else None
 
-    async def _reconcile(self, key: PullRequestKey) -> None:
+    async def _reconcile(self, key: PullRequestKey) -> bool:
+        """Whether all is done that can be."""
         desk = self._desks.get(key.forge)
         told = conversation(key, (self._snapshots[each] for each in self._members.get(key, ())))
         if desk is None or not told.snapshots:
-            return
+            return True
         self._told_at[key] = asyncio.get_running_loop().time()
         known = self._known.setdefault(key, Known())
         text = render(told, self._style)
@@ -218,7 +268,7 @@ class Notifier:
                 self._assume_reported(told, known, text)
         except (NotNow, ForgeError) as error:
             self._after(key, [error])
-            return
+            return False
         reporting = asyncio.create_task(self._report(desk, told, known))
         try:
             await asyncio.wait({reporting}, timeout=HEAD_START)
@@ -233,6 +283,7 @@ class Notifier:
             reporting.cancel()
             await asyncio.wait({reporting})
         self._after(key, errors)
+        return not any(map(_passes, errors))
 
     def _after(self, key: PullRequestKey, errors: list[Exception]) -> None:
         """What follows from what went wrong: later by the limits, by backoff, or not before the next news or timer."""
@@ -305,36 +356,60 @@ class Notifier:
     def _assume_reported(self, told: Conversation, known: Known, text: str) -> None:
         if known.comment is None or not same_text(known.comment.body, text):
             return
-        newest_seen = max(self._seen.values())
         for snapshot in told.snapshots:
-            if newest_seen - self._seen[snapshot.key] < SETTLED:
+            if not self._is_settled(self._seen[snapshot.key]):
                 continue
             deployment, check = reports.deployment(snapshot), reports.check(snapshot)
             if deployment is not None:
-                known.looked_back.add(deployment.environment)
+                if deployment.decided:
+                    known.looked_back.add(deployment.environment)
                 known.deployments.setdefault((deployment.environment, deployment.sha), KnownReport(None, deployment))
             if check is not None:
                 known.checks.setdefault((check.name, check.sha), KnownReport(None, check))
 
     async def _report(self, desk: Desk, told: Conversation, known: Known) -> list[Exception]:
         """Deployments and checks of every environment, side by side; what went wrong is returned."""
-        work: list[Awaitable[list[Exception]]] = []
-        for snapshot in told.snapshots:
-            deployment, check = reports.deployment(snapshot), reports.check(snapshot)
-            if deployment is not None and deployment not in known.refused:
-                work.append(_reported(known, deployment, self._deployment(desk, told.key, known, deployment)))
-            if check is not None and check not in known.refused:
-                work.append(_reported(known, check, self._check(desk, told.key, known, check)))
-        errors = [error for errors in await asyncio.gather(*work) for error in errors]
-        for check in filter(None, map(reports.check, told.snapshots)):
-            errors += await _caught(self._end_older_checks(desk, told.key, known, check))
-        return errors
+        work = [self._report_one(desk, told.key, known, snapshot) for snapshot in told.snapshots]
+        return [error for errors in await asyncio.gather(*work) for error in errors]
 
-    async def _deployment(self, desk: Desk, key: PullRequestKey, known: Known, report: DeploymentReport) -> None:
-        await self._say(desk, key, known, report)
-        if report.state == "success" or report.ends:
-            await self._look_back(desk, key, known, report)
-            await self._end_older(desk, key, known, report)
+    async def _report_one(self, desk: Desk, key: PullRequestKey, known: Known, snapshot: Snapshot) -> list[Exception]:
+        """A deployment that lives is the sign that its check may be open: it is made before the check, and ended after
+        it. So whoever is killed in between leaves what the next one finds, also of former commits.
+        """
+        deployment, check = reports.deployment(snapshot), reports.check(snapshot)
+
+        async def say_deployment() -> list[Exception]:
+            if deployment is None or deployment in known.refused:
+                return []
+            return await _reported(known, deployment, self._say(desk, key, known, deployment))
+
+        async def say_check() -> list[Exception]:
+            if check is None or check in known.refused:
+                return []
+            return await _reported(known, check, self._check(desk, key, known, check))
+
+        async def end_former_checks() -> list[Exception]:
+            errors: list[Exception] = []
+            if deployment is not None and deployment.decided and deployment not in known.refused:
+                errors += await _caught(self._look_back(desk, key, known, deployment))
+            if check is not None and not errors:
+                errors += await _caught(self._end_older_checks(desk, key, known, check))
+            return errors
+
+        async def end_former_deployments() -> list[Exception]:
+            if deployment is None or not (deployment.ends or deployment.state == "success"):
+                return []
+            return await _caught(self._end_older(desk, key, known, deployment))
+
+        former = (end_former_checks, end_former_deployments)
+        ends = deployment is not None and deployment.ends
+        order = (*former, say_check, say_deployment) if ends else (say_deployment, say_check, *former)
+        found: list[Exception] = []
+        for step in order:
+            found += await step()
+            if any(map(_passes, found)):
+                break
+        return found
 
     async def _say(self, desk: Desk, key: PullRequestKey, known: Known, report: DeploymentReport) -> None:
         slot = (report.environment, report.sha)
@@ -397,6 +472,11 @@ class Notifier:
             if not _completed(have):
                 await self._check(desk, key, known, reports.replaced(report, sha))
             del known.checks[name, sha]
+
+
+def _passes(error: Exception) -> bool:
+    """Whether it is tried again by itself; what the forge refuses for good is as done as it can be."""
+    return isinstance(error, (NotNow, *PASSING))
 
 
 def _completed(have: KnownReport) -> bool:

@@ -65,6 +65,11 @@ class DeploymentReport:
         """Whether it only closes what was begun, and begins nothing."""
         return self.state == "inactive"
 
+    @property
+    def decided(self) -> bool:
+        """Whether something came of the commit: those before it are looked for then."""
+        return self.state != "in_progress"
+
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
