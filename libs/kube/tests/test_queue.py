@@ -141,6 +141,28 @@ def test_a_delay_is_spread_around_its_exact_value_and_capped(failures: int, spre
     assert exact * 0.75 <= backoff.delay(failures, spread) <= exact * 1.25
 
 
+@pytest.mark.parametrize("outage", [5.0, 30.0, 600.0])
+def test_after_an_outage_of_any_length_a_key_is_tried_three_times_within_a_minute(outage: float) -> None:
+    """What is back may still refuse the first two: roles and quotas are known a moment later."""
+
+    async def story() -> None:
+        tried: list[float] = []
+
+        async def worker(key: str) -> None:
+            tried.append(now())
+            queue.retry(key)
+
+        queue: Queue[str] = Queue(spread=lambda: 0.999)
+        queue.add("a")
+        running = asyncio.create_task(queue.run(worker, 1))
+        await asyncio.sleep(outage + 60)
+        assert len([at for at in tried if at > outage]) >= 3
+        running.cancel()
+        await asyncio.wait({running})
+
+    virtually(story())
+
+
 def test_all_retries_together_keep_to_the_rate() -> None:
     async def story() -> None:
         queue: Queue[int] = Queue(backoff=Backoff(base=0.01, jitter=0, rate=10, burst=20))
