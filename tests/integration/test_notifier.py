@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import nats as nats_client
 import pytest
-from doubles.github.state import Deployment, PullRequest
+from doubles.github.state import CheckRun, Deployment, PullRequest
 from faulted import Rule
 from nats.aio.client import Client
 from processes import Faulted
@@ -166,6 +166,37 @@ async def test_a_deployment_is_not_over_while_its_check_is_open(on: Telling) -> 
     fault.times = 0
     await until(lambda: [*map(state, repository.deployments.values())] == ["inactive"], within=30)
     assert check.conclusion == "cancelled"
+
+
+async def test_what_was_said_of_a_reopened_pull_request_ends_also_after_a_kill(on: Telling) -> None:
+    """Found by chaos. The check goes on in the second life of the environment, and was looked for by its life."""
+    process = on.notifier()
+    pull, repository = on.pull_request(), on.github.repository(REPOSITORY)
+    await on.say(at(pull, Phase.BUILDING, 1))
+    await until(lambda: repository.checks)
+    await on.say(at(pull, Phase.GONE, 2, deletion=DELETED))
+    (check,) = repository.checks.values()
+    await until(lambda: check.conclusion == "cancelled")
+    await on.say(at(pull, Phase.BUILDING, 3, uid="uid-of-a-second-life"))
+    await until(lambda: check.status == "in_progress")
+
+    process.part.kill()
+    on.github.commit(REPOSITORY, "basket", {"more.txt": "more"})
+    await on.say(at(pull, Phase.GONE, 4, uid="uid-of-a-second-life", deletion=DELETED))
+    process.again()
+    await until(lambda: (check.status, check.conclusion) == ("completed", "cancelled"))
+    await until(lambda: {state(each) for each in repository.deployments.values()} == {"inactive"})
+
+
+async def test_a_check_of_another_app_is_not_taken_for_ours(on: Telling) -> None:
+    on.notifier()
+    pull, repository = on.pull_request(), on.github.repository(REPOSITORY)
+    theirs = CheckRun(
+        1, pull.head, "catalyst: acme/shop/pr-1", "in_progress", None, "", None, {}, None, None, app_id=15368
+    )
+    repository.checks[theirs.id] = theirs
+    await on.say(at(pull, Phase.READY, 1))
+    await until(lambda: [each.conclusion for each in repository.checks.values()] == [None, "success"])
 
 
 async def test_former_commits_end_though_the_publishers_clock_is_slow(on: Telling) -> None:

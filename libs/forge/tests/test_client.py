@@ -138,6 +138,10 @@ async def test_deployments_and_checks_are_found_again(client: GitHubClient, gith
     (found,) = [each async for each in client.list_check_runs(SHOP, sha=pull.head, name="catalyst")]
     assert (found.id, found.external_id, found.status) == (check.id, "u-1", "completed")
     stored = github.state.repositories[SHOP]
+    stored.checks[check.id].app_id += 1
+    assert [each async for each in client.list_check_runs(SHOP, sha=pull.head, name="catalyst")] == []
+    with pytest.raises(NotPermitted):
+        await client.update_check_run(SHOP, check.id, status="in_progress")
     assert stored.deployments[deployment.id].statuses[0].environment_url == "https://pr-1.example.org"
     assert stored.checks[check.id].conclusion == "failure"
 

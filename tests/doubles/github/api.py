@@ -552,6 +552,7 @@ def create_check(ask: Ask) -> Answer:
         output={},
         started_at=ask.now,
         completed_at=None,
+        app_id=ask.github.app.id,
     )
     _change_check(made, body, ask.now)
     repository.checks[made.id] = made
@@ -559,6 +560,11 @@ def create_check(ask: Ask) -> Answer:
 
 
 def update_check(ask: Ask) -> Answer:
+    ours = ask.github.app.id
+    if ask.check.app_id != ours:
+        raise Problem(
+            403, f"Invalid app_id `{ours}` - check run can only be modified by the GitHub App that created it."
+        )
     _change_check(ask.check, ask.body, ask.now)
     return Answer(200, ask.github.shapes.check_run(ask.repository, ask.check))
 
@@ -576,6 +582,8 @@ def list_checks(ask: Ask) -> Answer:
         found = [each for each in found if each.name == name]
     if status := ask.query.get("status"):
         found = [each for each in found if each.status == status]
+    if app := ask.query.get("app_id"):
+        found = [each for each in found if str(each.app_id) == app]
     if ask.query.get("filter", "latest") == "latest":
         found = list({each.name: each for each in found}.values())
     found.sort(key=lambda each: -each.id)

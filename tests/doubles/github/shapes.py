@@ -352,7 +352,7 @@ class Shapes:
             },
             "name": check.name,
             "check_suite": {"id": repository.id},
-            "app": self.app(),
+            "app": self.app() | {"id": check.app_id},
             "pull_requests": [],
         }
 

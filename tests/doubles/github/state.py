@@ -147,7 +147,7 @@ class Deployment:
 
 @dataclass
 class CheckRun:
-    """A check of a commit. `output`: title, summary, text."""
+    """A check of a commit. `output`: title, summary, text. `app_id`: who made it, and alone changes it."""
 
     id: int
     sha: str
@@ -159,6 +159,7 @@ class CheckRun:
     output: dict[str, Any]
     started_at: datetime | None
     completed_at: datetime | None
+    app_id: int
 
 
 @dataclass

@@ -114,7 +114,7 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class CheckRun:
-    """A check of one commit; `external_id` is ours to choose, by which it is found again."""
+    """A check of one commit; `external_id` is ours to choose."""
 
     id: int
     name: str
@@ -202,7 +202,7 @@ class ForgeWriter(Protocol):
         """How that deployment stands. `description`: at most 140 characters."""
 
     def list_check_runs(self, repository: str, *, sha: str, name: str) -> AsyncIterator[CheckRun]:
-        """The check runs of that name and commit, newest first."""
+        """The check runs of that name and commit, newest first; of others' Apps none."""
 
     async def create_check_run(
         self,

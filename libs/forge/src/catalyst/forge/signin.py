@@ -38,6 +38,10 @@ Permissions = Mapping[str, str]
 class SignIn(Protocol):
     """Credentials for what is asked."""
 
+    @property
+    def app_id(self) -> int | None:
+        """The App that we are; None: a bare token's owner."""
+
     async def app(self) -> Credential:
         """For questions about the App itself. Raises `ForgeError`."""
 
@@ -60,6 +64,10 @@ class BareToken:
     """One token for everything."""
 
     value: SecretStr
+
+    @property
+    def app_id(self) -> int | None:
+        return None
 
     async def app(self) -> Credential:
         return Credential(self.value, "token")
@@ -97,7 +105,7 @@ class App:
         if not self._key.is_private:
             raise BadPrivateKey("expected an RSA private key in PEM, found a public one")
         self._api = api
-        self._app_id = app_id
+        self.app_id: int | None = app_id
         self._clock = clock
         self._jwt: tuple[SecretStr, datetime] | None = None
         self._installations: dict[str, tuple[int, datetime]] = {}
@@ -108,7 +116,7 @@ class App:
         now = self._clock()
         if self._jwt is None or self._jwt[1] - now < TOKEN_LEFT / 10:
             issued, expires = now - JWT_BACKDATED, now + JWT_LIFE
-            claims = {"iss": str(self._app_id), "iat": int(issued.timestamp()), "exp": int(expires.timestamp())}
+            claims = {"iss": str(self.app_id), "iat": int(issued.timestamp()), "exp": int(expires.timestamp())}
             self._jwt = (SecretStr(jwt.encode({"alg": "RS256"}, claims, self._key)), expires)
         return Credential(self._jwt[0], "app")
 

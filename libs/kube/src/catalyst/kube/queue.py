@@ -39,8 +39,8 @@ class Stopped(Exception):
 class Backoff:
     """Delays in seconds after the 1st, 2nd, … failure in a row: `base`, doubled each time, at most `cap`.
 
-    `cap` is well below the minute after an outage in which all has to be as the facts say: what failed up to its end, and
-    once more while the API server or the quota's controller was not quite there, gets two more tries in it.
+    `cap` is well below the minute after an outage in which all has to be as the facts say: what failed up to its end,
+    and once more while the API server or the quota's controller was not quite there, gets two more tries in it.
     `jitter` 0.25 spreads each delay over 75–125 %, so that keys which failed together do not come back together.
     `rate` and `burst` bound the retries of all keys taken together, per second: an outage ends without a stampede.
     """

@@ -142,11 +142,10 @@ class Desk:
                 )
 
     async def find_check(self, key: PullRequestKey, report: CheckReport) -> CheckRun | None:
-        """The newest check of that name and commit which is of that life of the environment."""
+        """Our newest check of that name and commit: reopened, a pull request goes on with what it had."""
         with self._asking(key):
             async for run in self._forge.list_check_runs(key.repository, sha=report.sha, name=report.name):
-                if run.external_id == report.external_id:
-                    return run
+                return run
         return None
 
     async def create_check(self, key: PullRequestKey, report: CheckReport) -> CheckRun:
