@@ -124,6 +124,14 @@ def test_bad_ends(ended: dict[str, Any], reason: str) -> None:
     ("log", "reason"),
     [
         ("error pushing image: UNAUTHORIZED: authentication required", "RegistryRefused"),
+        ("error checking push permissions -- try again: GET https://r/v2/: UNAUTHORIZED", "RegistryRefused"),
+        ("error checking push permissions -- try again: GET https://r/v2/: DENIED: no", "RegistryRefused"),
+        (
+            'error checking push permissions -- try again: Get "https://r/v2/": dial tcp: i/o timeout',
+            "RegistryUnavailable",
+        ),
+        ("error building image: retrieving image: dial tcp: connect: connection refused", "RegistryUnavailable"),
+        ("error building image: retrieving image: dial tcp: lookup nowhere: no such host", "BaseImageNotFound"),
         ("error building image: MANIFEST_UNKNOWN: manifest unknown", "BaseImageNotFound"),
         (
             "error building image: parsing dockerfile: dockerfile parse error on line 3: unknown instruction: FRMO",

@@ -41,9 +41,9 @@ def test_back_and_forth_is_three_questions() -> None:
     [
         ({"outcome": "succeeded"}, 99999, 1),
         ({"reason": "BuildFailed"}, 99999, 1),
-        ({"reason": "BuildLost"}, 59, 1),
-        ({"reason": "BuildLost"}, 60, 2),
-        ({"outcome": "superseded"}, 60, 2),
+        ({"reason": "BuildLost"}, 4, 1),
+        ({"reason": "BuildLost"}, 5, 2),
+        ({"outcome": "superseded"}, 5, 2),
     ],
 )
 def test_what_may_pass_is_tried_again(answer: dict[str, Any], seconds: int, attempt: int) -> None:
@@ -66,8 +66,20 @@ def test_a_deploy_said_since_tries_a_failed_build_again_once() -> None:
 
 def test_trying_again_slows_down() -> None:
     given_ = BuildAnswer(key="k", outcome="failed", reason="BuildLost", at=NOW)
-    waits = [builds.retry_at(BuildQuestion(key="k", attempt=n), given_) for n in (1, 2, 3, 50)]
-    assert waits == [NOW + timedelta(seconds=s) for s in (60, 120, 240, 3600)]
+    waits = [builds.retry_at(BuildQuestion(key="k", retries=n), given_) for n in (None, 1, 2, 50)]
+    assert waits == [NOW + timedelta(seconds=s) for s in (5, 10, 20, 3600)]
+
+
+def test_another_commit_does_not_wait_for_what_failed_before() -> None:
+    """Found by chaos: the fourth commit of a pull request was tried again after eight minutes."""
+    lost = {"reason": "BuildLost"}
+    again = asked(A, status_of(asked(A), **lost), 5)
+    assert (again["web"].attempt, again["web"].retries) == (2, 1)
+    assert asked(A, status_of(again, **lost), 9) == again
+    assert asked(A, status_of(again, **lost), 10)["web"].retries == 2
+    other = asked(B, status_of(again, **lost), 10)
+    assert (other["web"].attempt, other["web"].retries) == (3, None)
+    assert asked(B, status_of(other, **lost), 5)["web"].attempt == 4
 
 
 @given(st.floats(0, 1e7))

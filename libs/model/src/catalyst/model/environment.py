@@ -225,6 +225,8 @@ class BuildQuestion(Status):
     """Which try."""
     deploy: Annotated[str, Field(max_length=253)] | None = None
     """The last `/catalyst deploy` there was by then: a later one tries a build again that failed."""
+    retries: Annotated[int, Field(ge=1)] | None = None
+    """How often in a row it was tried again by itself."""
 
 
 class Route(Status):

@@ -187,7 +187,7 @@ ENVIRONMENT: Manifest = {
                 "message": "exit 1",
             }
         ],
-        "builds": {"web": {"key": "k1", "attempt": 2, "deploy": "d-9/command"}},
+        "builds": {"web": {"key": "k1", "attempt": 2, "deploy": "d-9/command", "retries": 1}},
         "routes": [
             {
                 "host": "pr-42--shop--acme.preview.example.org",

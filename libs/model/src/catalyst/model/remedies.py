@@ -55,8 +55,13 @@ REMEDIES: Final[Mapping[str, Remedy]] = {
         "The registry did not accept our credential. The platform's people look; afterwards `/catalyst deploy`.",
         "RegistryRefused",
     ),
+    "RegistryUnavailable": Remedy(
+        "A registry could not be reached. It is tried again by itself, and at once after `/catalyst deploy`.",
+        "RegistryRefused",
+    ),
     "PushFailed": Remedy(
-        "The image was built and could not be stored. `/catalyst deploy` tries again.", "RegistryRefused"
+        "The image could not be stored. It is tried again by itself, and at once after `/catalyst deploy`.",
+        "RegistryRefused",
     ),
     "ImageInvalid": Remedy(
         "The image in the registry is damaged. `/catalyst deploy` builds it again.", "RegistryRefused"

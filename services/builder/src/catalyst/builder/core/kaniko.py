@@ -91,6 +91,10 @@ class Kaniko:
         if broken.reason not in ("BuildFailed", "PushFailed"):
             return broken
         end = "\n".join(log.strip().split("\n")[-3:]).lower()
+        if any(sign in end for sign in (_PUSH_TRIED, _PULLING)) and any(sign in end for sign in _UNREACHED):
+            return Broken(
+                "RegistryUnavailable", "a registry could not be reached; the log says which.", broken.container
+            )
         for signs, reason, message in _SIGNS:
             if any(sign in end for sign in signs):
                 return Broken(reason, message, broken.container)
@@ -255,10 +259,13 @@ def _last_started(ended: dict[str, Manifest]) -> str | None:
     return next((name for name in (PUSH, KANIKO, FETCH) if ended.get(name, {}).get("startedAt")), None)
 
 
+_PUSH_TRIED: Final = "error checking push permissions"
+_PULLING: Final = "retrieving image"
+_UNREACHED: Final = ("timeout", "connection refused", "connection reset", "no route to host", ": eof", " 502", " 503")
 _SIGNS: Final = (
-    (("unauthorized", "denied: ", "insufficient_scope", "error checking push permissions"), "RegistryRefused",
+    (("unauthorized", "denied: ", "insufficient_scope", _PUSH_TRIED), "RegistryRefused",
      "the registry refused the build's credential. The platform's people look at the registry and its token realm."),
-    (("manifest_unknown", "manifest unknown", "name_unknown", "no such host", "retrieving image"),
+    (("manifest_unknown", "manifest unknown", "name_unknown", "no such host", _PULLING),
      "BaseImageNotFound",
      "an image that the Dockerfile names in FROM cannot be pulled. Correct its name, or make it public."),
     (("dockerfile parse error", "unknown instruction", "error parsing dockerfile"), "DockerfileInvalid",

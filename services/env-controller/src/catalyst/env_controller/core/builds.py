@@ -21,6 +21,7 @@ from catalyst.model.environment import BuildAnswer, BuildQuestion, EnvironmentSt
 from catalyst.model.project import Build
 
 ASK_AGAIN_SECONDS: Final = 60.0
+TRY_AGAIN_SECONDS: Final = 5.0
 LONGEST_WAIT: Final = 3600.0
 
 PASSING: Final = frozenset(
@@ -34,6 +35,7 @@ PASSING: Final = frozenset(
         "NamespaceTaken",
         "PushFailed",
         "RegistryRefused",
+        "RegistryUnavailable",
         "SourceCredentialMissing",
         "SourceNotReadable",
         "SourceUnavailable",
@@ -55,8 +57,10 @@ def _question(subject: Subject, part: Part, status: EnvironmentStatus, now: date
     if asked is None:
         return BuildQuestion(key=wanted, attempt=1, deploy=deploy)
     by_command = given is not None and given.outcome == "failed" and deploy not in (None, asked.deploy)
-    if asked.key != wanted or by_command or is_due(asked, given, now):
+    if asked.key != wanted or by_command:
         return BuildQuestion(key=wanted, attempt=asked.attempt + 1, deploy=deploy)
+    if is_due(asked, given, now):
+        return BuildQuestion(key=wanted, attempt=asked.attempt + 1, deploy=deploy, retries=(asked.retries or 0) + 1)
     return asked
 
 
@@ -76,12 +80,12 @@ def is_due(asked: BuildQuestion, given: BuildAnswer | None, now: datetime) -> bo
 
 
 def retry_at(asked: BuildQuestion, given: BuildAnswer | None) -> datetime | None:
-    """When a build that failed for a passing reason is tried again; None: not by itself."""
+    """When a build that failed for a passing reason is tried again, by itself after 5, 10, 20 … seconds; None: not."""
     if given is None or given.outcome == "succeeded":
         return None
     if given.outcome == "failed" and given.reason not in PASSING:
         return None
-    return given.at + timedelta(seconds=min(ASK_AGAIN_SECONDS * 2.0 ** min(asked.attempt - 1, 10), LONGEST_WAIT))
+    return given.at + timedelta(seconds=min(TRY_AGAIN_SECONDS * 2.0 ** min(asked.retries or 0, 10), LONGEST_WAIT))
 
 
 def asked_again(since: datetime, now: datetime) -> tuple[int, float]:
