@@ -58,11 +58,11 @@ async def lived(stage: Stage) -> list[str]:
     payload = stage.pull_request(1)
     payload["pull_request"]["body"] = f"my {CANARY}-in-the-payload"
     await stage.deliver(payload)
-    await stage.until(lambda: stage.names_of("Pod", "pr-1"), "a pod was admitted")
+    await stage.until(lambda: _pods_of_web(stage), "its pod was admitted")
     secret = {"stringData": {"key": f"{CANARY}-in-a-secret"}, "apiVersion": "v1", "kind": "Secret"}
     where = {"namespace": f"{stage.team}--shop--pr-1", "name": "own"}
     stage.installation.apply({**secret, "metadata": where})
-    pod = next(iter(sorted(name for name in stage.names_of("Pod", "pr-1") if name.startswith("web-"))))
+    pod = min(_pods_of_web(stage))
     last = {"terminated": {"exitCode": 1, "reason": "Error", "message": f"no access\npassword={CANARY}-last-words"}}
     container = {"name": "web", "image": "nginx", "imageID": "nginx", "ready": False, "restartCount": 3}
     waiting = {"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": last}
@@ -73,6 +73,10 @@ async def lived(stage: Stage) -> list[str]:
     await stage.deliver(stage.pull_request(1, action="closed", state="closed"))
     await stage.gone("pr-1")
     return [CANARY, base64.b64decode(made).decode(), made]
+
+
+def _pods_of_web(stage: Stage) -> list[str]:
+    return [name for name in stage.names_of("Pod", "pr-1") if name.startswith("web-")]
 
 
 def _reason(stage: Stage) -> str | None:
