@@ -44,6 +44,8 @@ def test_back_and_forth_is_three_questions() -> None:
         ({"reason": "BuildLost"}, 4, 1),
         ({"reason": "BuildLost"}, 5, 2),
         ({"outcome": "superseded"}, 5, 2),
+        ({"reason": "RegistryRefused"}, 59, 1),
+        ({"reason": "RegistryRefused"}, 60, 2),
     ],
 )
 def test_what_may_pass_is_tried_again(answer: dict[str, Any], seconds: int, attempt: int) -> None:
@@ -64,10 +66,13 @@ def test_a_deploy_said_since_tries_a_failed_build_again_once() -> None:
     assert again(status_of({"web": second}), "c-2") == second
 
 
-def test_trying_again_slows_down() -> None:
-    given_ = BuildAnswer(key="k", outcome="failed", reason="BuildLost", at=NOW)
+@pytest.mark.parametrize(
+    ("reason", "seconds"), [("BuildLost", (5, 10, 20, 3600)), ("RegistryRefused", (60, 120, 240, 3600))]
+)
+def test_trying_again_slows_down(reason: str, seconds: tuple[int, ...]) -> None:
+    given_ = BuildAnswer(key="k", outcome="failed", reason=reason, at=NOW)
     waits = [builds.retry_at(BuildQuestion(key="k", retries=n), given_) for n in (None, 1, 2, 50)]
-    assert waits == [NOW + timedelta(seconds=s) for s in (5, 10, 20, 3600)]
+    assert waits == [NOW + timedelta(seconds=s) for s in seconds]
 
 
 def test_another_commit_does_not_wait_for_what_failed_before() -> None:

@@ -21,27 +21,31 @@ from catalyst.model.environment import BuildAnswer, BuildQuestion, EnvironmentSt
 from catalyst.model.project import Build
 
 ASK_AGAIN_SECONDS: Final = 60.0
-TRY_AGAIN_SECONDS: Final = 5.0
+TRY_SOON_SECONDS: Final = 5.0
+TRY_AGAIN_SECONDS: Final = 60.0
 LONGEST_WAIT: Final = 3600.0
 
-PASSING: Final = frozenset(
+PASSING_SOON: Final = frozenset(
     {
         "BuildEvicted",
         "BuildLost",
         "BuildNotStarted",
         "ClusterRefused",
-        "ImageInvalid",
-        "ImageMissing",
-        "NamespaceTaken",
         "PushFailed",
-        "RegistryRefused",
         "RegistryUnavailable",
-        "SourceCredentialMissing",
-        "SourceNotReadable",
         "SourceUnavailable",
         "Superseded",
     }
 )
+"""builder's reasons of which most are over in a moment: a node, a network, a server that begins."""
+PASSING: Final = PASSING_SOON | {
+    "ImageInvalid",
+    "ImageMissing",
+    "NamespaceTaken",
+    "RegistryRefused",
+    "SourceCredentialMissing",
+    "SourceNotReadable",
+}
 """builder's reasons whose cause may go away without a change of ours, so that it is tried again by itself."""
 
 
@@ -80,12 +84,16 @@ def is_due(asked: BuildQuestion, given: BuildAnswer | None, now: datetime) -> bo
 
 
 def retry_at(asked: BuildQuestion, given: BuildAnswer | None) -> datetime | None:
-    """When a build that failed for a passing reason is tried again, by itself after 5, 10, 20 … seconds; None: not."""
+    """When a build that failed for a passing reason is tried again by itself: after 5, 10, 20 … seconds, or after 1, 2,
+    4 … minutes where somebody has to do something first. None: not by itself.
+    """
     if given is None or given.outcome == "succeeded":
         return None
     if given.outcome == "failed" and given.reason not in PASSING:
         return None
-    return given.at + timedelta(seconds=min(TRY_AGAIN_SECONDS * 2.0 ** min(asked.retries or 0, 10), LONGEST_WAIT))
+    is_soon = given.outcome == "superseded" or given.reason in PASSING_SOON
+    first = TRY_SOON_SECONDS if is_soon else TRY_AGAIN_SECONDS
+    return given.at + timedelta(seconds=min(first * 2.0 ** min(asked.retries or 0, 10), LONGEST_WAIT))
 
 
 def asked_again(since: datetime, now: datetime) -> tuple[int, float]:
