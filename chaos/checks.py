@@ -113,25 +113,12 @@ def picture(inventory: Inventory, watched: Watched, streams: Streams | None = No
     home = project_namespace(pull.site.team, pull.site.name)
     environment = inventory.looks.get(f"{ENVIRONMENTS}/{home}/environments/{pull.identity.environment}")
     objects = [*inventory.of(pull.namespace), *([environment] if environment else [])]
-    told = comparison.normalised(_forge(watched), names)
+    told = {"comments": len(pull.comments()), **pull.reports()}
     state = streams.states.get(str(pull.identity)) if streams else None
     return {
         "resources": comparison.picture(objects, names),
         "forge": told,
         **({"last snapshot": comparison.normalised(state, names)} if state is not None else {}),
-    }
-
-
-def _forge(watched: Watched) -> dict[str, Any]:
-    """Of the present head."""
-    pull = watched.pull
-    repository, name = pull.at_forge.repository, str(pull.identity)
-    deployments = [d for d in list(repository.deployments.values()) if d.environment == name and d.sha == pull.head]
-    checks = [c for c in list(repository.checks.values()) if c.name.endswith(f" {name}") and c.sha == pull.head]
-    return {
-        "comments": len(pull.comments()),
-        "deployments": [each.statuses[-1].state if each.statuses else "nothing" for each in deployments[-1:]],
-        "checks": [f"{each.status} {each.conclusion}" for each in checks[-1:]],
     }
 
 

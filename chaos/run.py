@@ -276,16 +276,19 @@ def _until_handled(on: Setting) -> None:
         time.sleep(2)
 
 
-def compare(on: Setting, traffic: Traffic) -> list[str]:
+def compare(on: Setting, traffic: Traffic, last_end: float) -> list[str]:
     """Every open one with one of its kind that is made now, undisturbed; what each said last."""
     inventory, opened = checks.Inventory(on.looks), [each for each in traffic.watched if each.is_open]
     _until_handled(on)
+    _until_reported(traffic)
+    say(f"all reported {time.monotonic() - on.began - last_end:.1f} s after the last fault")
     seen = {each.name: checks.picture(inventory, each, on.streams()) for each in opened}
     found = list(checks.last_words(traffic, on.streams()))
     for kind in sorted({each.kind for each in opened}):
         say(f"an undisturbed pull request beside {kind}")
         twin = traffic.open(kind)
         twin.pull.until_served()
+        _until_reported(traffic)
         _until_handled(on)
         undisturbed = checks.picture(inventory, twin, on.streams())
         for each in opened:
@@ -293,6 +296,14 @@ def compare(on: Setting, traffic: Traffic) -> list[str]:
                 on.compared += len(seen[each.name]["resources"])
                 found += checks.compared(undisturbed, seen[each.name], each.name)
     return found
+
+
+def _until_reported(traffic: Traffic) -> None:
+    """Raises Late naming those whose deployment and check do not say that they are ready."""
+    try:
+        until(lambda: not traffic.unreported(), "the forge has all reports", PATIENCE, every=1)
+    except Late as error:
+        raise Late(f"{error}: {traffic.unreported()}") from error
 
 
 def close_all(on: Setting, traffic: Traffic) -> list[str]:
@@ -365,7 +376,7 @@ def struck(on: Setting, seed: int, wanted: int, faults: Iterator[Fault]) -> Resu
         findings.append(f"only {len(striker.ledger.hits)} of {wanted} faults hit")
     findings += _guarded(lambda: setting.all_there(on.looks), "not ready in the end: {}")
     if not wrong:
-        findings += _guarded(lambda: compare(on, traffic))
+        findings += _guarded(lambda: compare(on, traffic, lasted))
     findings += _guarded(lambda: close_all(on, traffic))
     findings += _guarded(lambda: list(checks.second_writers(on.audit_log, mark, leaders.changes)))
     facts = {

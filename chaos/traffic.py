@@ -25,6 +25,8 @@ MOST: Final = 5
 PAUSE: Final = (1.5, 5.0)
 PROGRAM: Final = (EXAMPLES / "hello" / "app.py").read_text()
 IMAGE: Final = "python:3-slim"
+REPORTED_READY: Final = {"deployments": ["success"], "checks": ["completed success"]}
+"""At the forge, of a head that is ready."""
 """One that every node has: our own services stand on it."""
 
 
@@ -143,6 +145,16 @@ class Traffic:
         if head[:7] not in text:
             return f"its URL answers {code}: {text[:80]}"
         return "" if each.pull._is_told_ready() else f"its comment says {each.pull.comment()[:120]!r}"
+
+    def unreported(self) -> list[str]:
+        """Open pull requests whose deployment and check do not say yet that their head is ready. The comment comes
+        first: how fast these follow is up to the forge's limits.
+        """
+        return [
+            f"{each.name}: the forge has {reports}"
+            for each in self.watched
+            if each.is_open and (reports := each.pull.reports()) != REPORTED_READY
+        ]
 
     def _visitor(self, each: Watched) -> Visitor:
         """Raises Away."""

@@ -337,6 +337,16 @@ class Pull:
         comment = self.comment()
         return "🟢 Environment ready" in comment and self.head[:12] in comment
 
+    def reports(self) -> dict[str, list[str]]:
+        """What the newest deployment and check of its head say at the forge; empty lists when there is none."""
+        repository, name = self.at_forge.repository, str(self.identity)
+        deployments = [d for d in list(repository.deployments.values()) if (d.environment, d.sha) == (name, self.head)]
+        checks = [c for c in list(repository.checks.values()) if c.name.endswith(f" {name}") and c.sha == self.head]
+        return {
+            "deployments": [each.statuses[-1].state if each.statuses else "nothing" for each in deployments[-1:]],
+            "checks": [f"{each.status} {each.conclusion}" for each in checks[-1:]],
+        }
+
     def _unended_reports(self) -> list[str]:
         """Deployments that are not inactive and checks that run, of any commit it had."""
         repository, name = self.at_forge.repository, str(self.identity)
