@@ -334,6 +334,25 @@ def test_a_changed_rule_judges_the_open_pull_requests_anew() -> None:
     on_virtual_time(story, project_manifest(triggers={"pullRequests": {"enabled": False}}))
 
 
+def test_nothing_is_decided_without_the_fact_that_asks_for_it() -> None:
+    """Found by chaos: a server of the bus that was frozen answers before it has caught up. The fact was acknowledged
+    without effect and without a record.
+    """
+
+    async def story(found: Running) -> None:
+        found.bus.behind = 4  # two questions, each for facts and for commands
+        await found.handlers.handle(found.bus.deliver(fact("d-1")))
+        assert ENVIRONMENT in found.kube.objects
+        assert found.bus.behind == 0
+        found.bus.behind = 4
+        await found.handlers.handle(found.bus.deliver(fact("d-2", 5, action="closed", state="closed")))
+        await asyncio.sleep(1)
+        metadata = found.kube.objects[ENVIRONMENT]["metadata"] if ENVIRONMENT in found.kube.objects else None
+        assert metadata is None or "deletionTimestamp" in metadata
+
+    on_virtual_time(story)
+
+
 def test_a_key_that_is_no_fact_is_rejected() -> None:
     async def story(found: Running) -> None:
         with pytest.raises(Reject, match="expected an SCM subject"):

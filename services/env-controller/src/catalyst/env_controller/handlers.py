@@ -74,7 +74,9 @@ class Handlers:
         """Effect, record, and then the acknowledgement."""
         event = received.event
         try:
-            standings = await self._controller.settled(FactKey(subject), event=event.message_id, came=event.time)
+            standings = await self._controller.settled(
+                FactKey(subject), event=event.message_id, came=event.time, sequence=received.sequence
+            )
         except Reject as refusal:
             standings = self._refused(event.data, refusal.reason)
             await self._recorded(received, standings)

@@ -31,7 +31,7 @@ from catalyst.env_controller.core.requests import Create, Leave, Update
 from catalyst.env_controller.core.world import Decision, Patch, World
 from catalyst.env_controller.effects.cluster import Cluster, same_but_version, together
 from catalyst.env_controller.effects.decisions import Decided, Record, no_record
-from catalyst.env_controller.effects.history import History
+from catalyst.env_controller.effects.history import Facts, History
 from catalyst.events import tracing
 from catalyst.events.errors import BusError, Reject, Retry
 from catalyst.events.event import Cause
@@ -124,7 +124,9 @@ class Controller:
         self._clock = clock
         self._record = record
         self.queue: Queue[Key] = queue or Queue(on_error=_report)
-        self._waiters: dict[Key, list[asyncio.Future[Standings]]] = {}
+        self._waiters: dict[Key, list[_Waiter]] = {}
+        self._reach: dict[Key, int] = {}
+        """The sequence in SCM up to which facts must be known for what is being worked on."""
         self._traces: dict[Key, context.Context] = {}
         self._asked: dict[Key, str] = {}
         self._came: dict[Key, datetime] = {}
@@ -167,18 +169,19 @@ class Controller:
             self._remembered.clear()
             self._abandon()
 
-    async def settled(self, key: Key, *, event: str = "", came: datetime | None = None) -> Standings:
+    async def settled(self, key: Key, *, event: str = "", came: datetime | None = None, sequence: int = 0) -> Standings:
         """Enqueue `key` and wait until it was reconciled from then on; of facts: what came of them for each Project.
-        Raises what cannot be retried. `event`: the id of the message that asks for it; `came`: when that was said.
+        Raises what cannot be retried. `event`: the id of the message that asks for it; `came`: when that was said;
+        `sequence`: where it is in SCM, so that nothing is decided without it.
         """
         self._note(key, event)
         if came is not None:
             self._came[key] = came
-        waiter: asyncio.Future[Standings] = asyncio.get_running_loop().create_future()
+        waiter = _Waiter(asyncio.get_running_loop().create_future(), sequence)
         self._waiters.setdefault(key, []).append(waiter)
         self._traces[key] = context.get_current()
         self._add(key)
-        return await waiter
+        return await waiter.told
 
     def enqueue(self, key: Key, *, after: float = 0.0, event: str = "") -> None:
         """`event`: the id of the message that asks for it, whose trace is the present one."""
@@ -322,6 +325,7 @@ class Controller:
         waiters, result = self._waiters.pop(key, []), "failed"
         self._leave_line(key)
         self._because[key] = self._asked.pop(key, "")
+        self._reach[key] = max((each.sequence for each in waiters if not each.told.done()), default=0)
         if key in self._came:
             self._since[key] = self._came.pop(key)
         token = context.attach(self._traces.pop(key)) if key in self._traces else None
@@ -352,6 +356,7 @@ class Controller:
             if token is not None:
                 context.detach(token)
             self._because.pop(key, None)
+            self._reach.pop(key, None)
             since = self._since.pop(key, None)
             if since is not None and result not in ("done", "rejected"):
                 self._came.setdefault(key, since)
@@ -586,7 +591,7 @@ class Controller:
         return ()
 
     async def _judge(self, key: FactKey, projects: list[Project], event: str) -> Standings:
-        facts = await self._history.facts(key.subject)
+        facts = await self._facts_with_what_came(key)
         pull_requests, commands, branches = tuple(facts.pull_requests), tuple(facts.commands), tuple(facts.branches)
         standings: list[Standing] = []
         for project in projects:
@@ -600,6 +605,15 @@ class Controller:
                 ask = partial(BranchInputs, project, refusal, branches)
                 standings.append(await self._request(project, name, ask, key, event))
         return tuple(standings)
+
+    async def _facts_with_what_came(self, key: FactKey) -> Facts:
+        """Any server of the bus answers, also one that was frozen and has not caught up. Decided without the fact that
+        asks for it, that fact would be acknowledged and come to nothing.
+        """
+        facts, reach = await self._history.facts(key.subject), self._reach.get(key, 0)
+        if facts.last < reach:
+            raise Retry(f"{key.subject}: the bus shows facts up to {facts.last}, and not {reach} yet")
+        return facts
 
     async def _request(self, project: Project, name: str, ask: Ask, fact: FactKey, event: str) -> Standing:
         identity = Identity(project.team, project.metadata.name, name)
@@ -752,14 +766,22 @@ def _measure(environment: Environment, decision: Decision) -> None:
         measure(cast("Stage", stage), seconds, team=identity.team, project=identity.project)
 
 
-def _tell(waiters: list[asyncio.Future[Standings]], told: Exception | Standings) -> None:
+@dataclass(frozen=True, slots=True)
+class _Waiter:
+    """Who waits for a key, and which sequence of SCM its message has; 0: none."""
+
+    told: asyncio.Future[Standings]
+    sequence: int
+
+
+def _tell(waiters: list[_Waiter], told: Exception | Standings) -> None:
     for waiter in waiters:
-        if waiter.done():
+        if waiter.told.done():
             continue
         if isinstance(told, Exception):
-            waiter.set_exception(told)
+            waiter.told.set_exception(told)
         else:
-            waiter.set_result(told)
+            waiter.told.set_result(told)
 
 
 def _report(key: Key, error: Exception, delay: float) -> None:

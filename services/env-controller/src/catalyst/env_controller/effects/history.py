@@ -40,11 +40,12 @@ log = structlog.get_logger()
 
 @dataclass
 class Facts:
-    """All that is known of one branch or one pull request, in no order."""
+    """All that is known of one branch or one pull request, in no order; `last`: the highest sequence in SCM."""
 
     pull_requests: list[PullRequestFact] = field(default_factory=list)
     branches: list[BranchFact] = field(default_factory=list)
     commands: list[CommandFact] = field(default_factory=list)
+    last: int = 0
 
 
 class History:
@@ -76,6 +77,7 @@ class History:
         found = Facts()
         told = [stored for each in (subject, *_commands_of(subject)) for stored in await self._bus.facts(each)]
         for stored in told:
+            found.last = max(found.last, stored.sequence)
             try:
                 event = stored.event()
             except Reject as error:
