@@ -25,9 +25,9 @@ MOST: Final = 5
 PAUSE: Final = (1.5, 5.0)
 PROGRAM: Final = (EXAMPLES / "hello" / "app.py").read_text()
 IMAGE: Final = "python:3-slim"
+"""One that every node has: our own services stand on it."""
 REPORTED_READY: Final = {"deployments": ["success"], "checks": ["completed success"]}
 """At the forge, of a head that is ready."""
-"""One that every node has: our own services stand on it."""
 
 
 @dataclass(frozen=True)

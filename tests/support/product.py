@@ -23,7 +23,7 @@ from typing import Any, Final, TypeVar
 
 import yaml
 from doubles.github import GitHubDouble
-from doubles.github.state import Comment, PullRequest
+from doubles.github.state import CheckRun, Comment, Deployment, PullRequest
 from kubectl import Kubectl
 
 from catalyst.local import cluster, components, platform
@@ -339,29 +339,33 @@ class Pull:
 
     def reports(self) -> dict[str, list[str]]:
         """What the newest deployment and check of its head say at the forge; empty lists when there is none."""
-        repository, name = self.at_forge.repository, str(self.identity)
-        deployments = [d for d in list(repository.deployments.values()) if (d.environment, d.sha) == (name, self.head)]
-        checks = [c for c in list(repository.checks.values()) if c.name.endswith(f" {name}") and c.sha == self.head]
+        deployments = [each for each in self._deployments() if each.sha == self.head]
+        checks = [each for each in self._checks() if each.sha == self.head]
         return {
-            "deployments": [each.statuses[-1].state if each.statuses else "nothing" for each in deployments[-1:]],
+            "deployments": [_state(each) for each in deployments[-1:]],
             "checks": [f"{each.status} {each.conclusion}" for each in checks[-1:]],
         }
 
     def _unended_reports(self) -> list[str]:
         """Deployments that are not inactive and checks that run, of any commit it had."""
-        repository, name = self.at_forge.repository, str(self.identity)
-        states = {
-            f"deployment of {each.sha}": each.statuses[-1].state if each.statuses else "nothing"
-            for each in list(repository.deployments.values())
-            if each.environment == name
-        }
-        checks = {
-            f"check of {each.sha}": each.status
-            for each in list(repository.checks.values())
-            if each.name.endswith(f" {name}")
-        }
-        unended = [f"{what}: {state}" for what, state in states.items() if state != "inactive"]
-        return unended + [f"{what}: {state}" for what, state in checks.items() if state != "completed"]
+        return [
+            *(
+                f"deployment of {each.sha}: {_state(each)}"
+                for each in self._deployments()
+                if _state(each) != "inactive"
+            ),
+            *(f"check of {each.sha}: {each.status}" for each in self._checks() if each.status != "completed"),
+        ]
+
+    def _deployments(self) -> list[Deployment]:
+        """Of all its commits, the oldest first."""
+        found = list(self.at_forge.repository.deployments.values())
+        return [each for each in found if each.environment == str(self.identity)]
+
+    def _checks(self) -> list[CheckRun]:
+        """Of all its commits, the oldest first."""
+        found = list(self.at_forge.repository.checks.values())
+        return [each for each in found if each.name.endswith(f" {self.identity}")]
 
     def _how_it_is(self) -> str:
         found = self.environment()
@@ -396,3 +400,8 @@ def is_ready(pod: Mapping[str, Any]) -> bool:
     """Whether all of it is, by its own condition."""
     conditions = pod.get("status", {}).get("conditions", ())
     return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
+def _state(deployment: Deployment) -> str:
+    """What was said of it last."""
+    return deployment.statuses[-1].state if deployment.statuses else "nothing"

@@ -298,8 +298,8 @@ class GitHubClient:
 
     async def list_check_runs(self, repository: str, *, sha: str, name: str) -> AsyncIterator[CheckRun]:
         path = f"{_path(repository)}/commits/{sha}/check-runs"
-        ours = {} if self._signin.app_id is None else {"app_id": self._signin.app_id}
-        async for page in self._pages(repository, WRITE_CHECKS, path, check_name=name, filter="all", **ours):
+        query = _given({"check_name": name, "filter": "all", "app_id": self._signin.app_id})
+        async for page in self._pages(repository, WRITE_CHECKS, path, **query):
             for told in understood(CheckRuns, page, path).check_runs:
                 yield _check_run(told)
 

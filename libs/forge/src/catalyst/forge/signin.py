@@ -105,7 +105,7 @@ class App:
         if not self._key.is_private:
             raise BadPrivateKey("expected an RSA private key in PEM, found a public one")
         self._api = api
-        self.app_id: int | None = app_id
+        self.app_id = app_id
         self._clock = clock
         self._jwt: tuple[SecretStr, datetime] | None = None
         self._installations: dict[str, tuple[int, datetime]] = {}

@@ -31,7 +31,7 @@ from catalyst.env_controller.core.requests import Create, Leave, Update
 from catalyst.env_controller.core.world import Decision, Patch, World
 from catalyst.env_controller.effects.cluster import Cluster, same_but_version, together
 from catalyst.env_controller.effects.decisions import Decided, Record, no_record
-from catalyst.env_controller.effects.history import Facts, History
+from catalyst.env_controller.effects.history import History
 from catalyst.events import tracing
 from catalyst.events.errors import BusError, Reject, Retry
 from catalyst.events.event import Cause
@@ -126,7 +126,7 @@ class Controller:
         self.queue: Queue[Key] = queue or Queue(on_error=_report)
         self._waiters: dict[Key, list[_Waiter]] = {}
         self._reach: dict[Key, int] = {}
-        """The sequence in SCM up to which facts must be known for what is being worked on."""
+        """The highest sequence in SCM of the facts that ask for what is being worked on."""
         self._traces: dict[Key, context.Context] = {}
         self._asked: dict[Key, str] = {}
         self._came: dict[Key, datetime] = {}
@@ -591,7 +591,7 @@ class Controller:
         return ()
 
     async def _judge(self, key: FactKey, projects: list[Project], event: str) -> Standings:
-        facts = await self._facts_with_what_came(key)
+        facts = await self._history.facts(key.subject, reach=self._reach.get(key, 0))
         pull_requests, commands, branches = tuple(facts.pull_requests), tuple(facts.commands), tuple(facts.branches)
         standings: list[Standing] = []
         for project in projects:
@@ -605,15 +605,6 @@ class Controller:
                 ask = partial(BranchInputs, project, refusal, branches)
                 standings.append(await self._request(project, name, ask, key, event))
         return tuple(standings)
-
-    async def _facts_with_what_came(self, key: FactKey) -> Facts:
-        """Any server of the bus answers, also one that was frozen and has not caught up. Decided without the fact that
-        asks for it, that fact would be acknowledged and come to nothing.
-        """
-        facts, reach = await self._history.facts(key.subject), self._reach.get(key, 0)
-        if facts.last < reach:
-            raise Retry(f"{key.subject}: the bus shows facts up to {facts.last}, and not {reach} yet")
-        return facts
 
     async def _request(self, project: Project, name: str, ask: Ask, fact: FactKey, event: str) -> Standing:
         identity = Identity(project.team, project.metadata.name, name)

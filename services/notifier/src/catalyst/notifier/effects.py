@@ -144,9 +144,8 @@ class Desk:
     async def find_check(self, key: PullRequestKey, report: CheckReport) -> CheckRun | None:
         """Our newest check of that name and commit: reopened, a pull request goes on with what it had."""
         with self._asking(key):
-            async for run in self._forge.list_check_runs(key.repository, sha=report.sha, name=report.name):
-                return run
-        return None
+            found = self._forge.list_check_runs(key.repository, sha=report.sha, name=report.name)
+            return await anext(aiter(found), None)
 
     async def create_check(self, key: PullRequestKey, report: CheckReport) -> CheckRun:
         async with self._report:

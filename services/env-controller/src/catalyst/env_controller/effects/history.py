@@ -40,12 +40,11 @@ log = structlog.get_logger()
 
 @dataclass
 class Facts:
-    """All that is known of one branch or one pull request, in no order; `last`: the highest sequence in SCM."""
+    """All that is known of one branch or one pull request, in no order."""
 
     pull_requests: list[PullRequestFact] = field(default_factory=list)
     branches: list[BranchFact] = field(default_factory=list)
     commands: list[CommandFact] = field(default_factory=list)
-    last: int = 0
 
 
 class History:
@@ -70,14 +69,20 @@ class History:
         """Since we spoke last, others may have: what they said last is in STATE."""
         self._said.clear()
 
-    async def facts(self, subject: str) -> Facts:
+    async def facts(self, subject: str, *, reach: int = 0) -> Facts:
         """All facts of one branch, or of one pull request with its commands. One that cannot be read was dead-lettered
         when it was delivered; here it is left out.
+
+        `reach`: the sequence in SCM of a fact that must be among them. Any server of the bus answers, also one that was
+        frozen and has not caught up: Retry then. Decided without the fact that asks for it, that fact would be
+        acknowledged and come to nothing.
         """
         found = Facts()
         told = [stored for each in (subject, *_commands_of(subject)) for stored in await self._bus.facts(each)]
+        last = max((stored.sequence for stored in told), default=0)
+        if last < reach:
+            raise Retry(f"{subject}: the bus shows facts up to {last}, and not {reach} yet")
         for stored in told:
-            found.last = max(found.last, stored.sequence)
             try:
                 event = stored.event()
             except Reject as error:
