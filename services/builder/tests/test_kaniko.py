@@ -144,3 +144,23 @@ def test_bad_ends(ended: dict[str, Any], reason: str) -> None:
 def test_the_log_says_more(log: str, reason: str) -> None:
     assert Kaniko().explained(Broken("BuildFailed", "m", "kaniko"), f"step\n{log}\n").reason == reason
     assert Kaniko().explained(Broken("OutOfMemory", "m", "kaniko"), log).reason == "OutOfMemory"
+
+
+@pytest.mark.parametrize("tried", ["error checking push permissions -- try again", "retrieving image"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        "dial tcp: i/o timeout",
+        "net/http: TLS handshake timeout",
+        "connect: connection refused",
+        "read: connection reset by peer",
+        "connect: no route to host",
+        'Get "https://r/v2/": EOF',
+        "unexpected status code 502 Bad Gateway",
+        "unexpected status code 503 Service Unavailable",
+    ],
+)
+def test_a_registry_that_is_not_reached_is_told_from_one_that_refuses(tried: str, what: str) -> None:
+    assert Kaniko().explained(Broken("BuildFailed", "m", "kaniko"), f"{tried}: {what}").reason == "RegistryUnavailable"
+    ran = "error building image: waiting for process to exit"
+    assert Kaniko().explained(Broken("BuildFailed", "m", "kaniko"), f"{ran}: {what}").reason == "BuildFailed"

@@ -93,6 +93,18 @@ async def test_what_could_not_be_told_holds_it_back() -> None:
     assert notifier._settled_until() == NOW - MARGIN
 
 
+async def test_news_that_came_while_it_leads_and_could_not_be_told_hold_it_back() -> None:
+    later = NOW + timedelta(minutes=10)
+    notifier = notifier_of(Kept((snapshot(number=2), later)), 1)
+    leading = asyncio.create_task(led(notifier))
+    await asyncio.wait_for(notifier.begun.wait(), 1)
+    notifier.news(snapshot(number=1), later + timedelta(minutes=1))
+    notifier.news(snapshot(version=2, number=2), later + timedelta(minutes=2))
+    await leading
+    assert [key.number for key in notifier._open] == [1]
+    assert notifier._settled_until() == later + timedelta(minutes=1) - MARGIN
+
+
 async def test_what_a_former_lead_had_not_settled_is_open_from_the_first_moment() -> None:
     """Also when it dies at once: nothing that it did not do is called settled."""
     kept = Kept((snapshot(number=1), NOW), (snapshot(number=2), NOW + timedelta(minutes=10)))
