@@ -11,8 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
+
 from catalyst.events.bus import Bus, BusSettings
 from catalyst.events.chain import Link, verify
+from catalyst.events.errors import Unread
 from catalyst.events.topology import AUDIT, CONSUMERS, DEAD, EVENTS, SCM
 from catalyst.events.users import OPERATOR, inbox_prefix
 
@@ -53,7 +56,9 @@ async def _read(address: str, home: Path) -> Streams:
         await bus.drain()
 
 
+@retry(retry=retry_if_exception_type(Unread), stop=stop_after_delay(60), wait=wait_fixed(1), reraise=True)
 async def _streams(bus: Bus) -> Streams:
+    """Right after three servers began, a consumer may not have chosen who answers for it."""
     facts = [(each.subject, json.loads(each.data)) async for each in bus.replay(SCM, "scm.>")]
     audit = [each async for each in bus.replay(AUDIT, "audit.>")]
     routes = [json.loads(each.data)["data"] async for each in bus.replay(EVENTS, ROUTES)]

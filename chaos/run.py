@@ -95,7 +95,7 @@ def struck_setting(sweep: int = setting.SWEEP) -> Iterator[Setting]:
             stack.callback(_as_before, made, system, folder)
         stack.callback(made.clear)
         stack.enter_context(setting.small_disks(looks, system, undo))
-        setting.wait_for_all(looks, 180)
+        setting.wait_for_all(looks, 180, setting.STEADY)
         yield Setting(made, looks, undo, Path(state.kubeconfig).parent)
 
 

@@ -38,6 +38,8 @@ NATS_DISK: Final = 192 * MEGABYTE
 ROOM: Final = 384 * MEGABYTE
 """Bytes that the registry's disk has free."""
 REPLICAS: Final = {"nats": 3, "env-controller": 2}
+STEADY: Final = 12.0
+"""Seconds: three probes of readiness, the time for which a pod that lost NATS still counts as ready."""
 SWEEP: Final = 10
 """Seconds between two rounds of asking the forge for lost webhooks: the default, two minutes, would be most of the
 wait.
@@ -224,10 +226,18 @@ def _there(looks: Looks, name: str) -> bool:
     return len(pods) == REPLICAS.get(name, 1) and all(map(is_ready, pods))
 
 
-def wait_for_all(looks: Looks, within: float) -> float:
-    """Seconds until all are ready. Raises Late."""
-    began = time.monotonic()
-    until(lambda: not all_there(looks), "all of the product is ready", within, every=0.5)
+def wait_for_all(looks: Looks, within: float, steady: float = 0) -> float:
+    """Seconds until all are ready and have been for `steady` seconds. Raises Late."""
+    began = last = time.monotonic()
+
+    def lasts() -> bool:
+        nonlocal last
+        if all_there(looks):
+            last = time.monotonic()
+            return False
+        return time.monotonic() - last >= steady
+
+    until(lasts, "all of the product is ready", within, every=0.5)
     return time.monotonic() - began
 
 
