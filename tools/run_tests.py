@@ -4,7 +4,8 @@ failed.
     python tools/run_tests.py [--full] [--lanes 2] [part …]
 
 Two parts run at a time (most tests wait for something), so each line says whose it is. The node's parts share the
-machine's one cluster and run one after another; they begin at once, since on a fresh machine they build most.
+machine's one cluster and run one after another; they begin at once, since on a fresh machine they build most, and
+beside them `contract`, which builds promtool.
 `--full` runs whole matrices instead of samples, and continues after the last part that passed for exactly this source
 (state under .run/). `scaling` runs only when it is named: KEDA takes minutes to build. A part without tests is an
 error, and so is a file of tests that no part runs.
@@ -41,12 +42,12 @@ PARTS: dict[str, list[str]] = {
         "tests/e2e/test_disturbances.py",
         "tests/e2e/test_kills.py",
     ],
+    "contract": ["tests/contract"],
     "unit": ["libs", "services", "cli"],
     "faults": ["tests/faults"],
     "integration": ["tests/integration"],
     "stories": ["tests/stories"],
     "local": ["deploy"],
-    "contract": ["tests/contract"],
     "scaling": ["tests/e2e/test_scaling.py"],
 }
 ON_THE_NODE = ("node", "builds", "story", "walls", "product", "scaling")

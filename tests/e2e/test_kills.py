@@ -114,7 +114,7 @@ def opened(site: Site, found: Victim, moment: str, number: int) -> Pull:
     raise AssertionError(f"{moment} was not seen in {LIVES} lives: nothing was killed")
 
 
-@pytest.mark.full
+@pytest.mark.full(sample=3)
 @pytest.mark.parametrize("service", SERVICES)
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed(product: Product, site: Site, moment: str, service: str) -> None:

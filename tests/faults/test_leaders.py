@@ -82,7 +82,7 @@ POINTS = [
 
 @pytest.mark.parametrize(
     ("phase", "point"),
-    [pytest.param(*p, marks=[] if index < 2 else pytest.mark.full) for index, p in enumerate(POINTS)],
+    [pytest.param(*p, marks=[] if index < 2 else pytest.mark.full(sample=2)) for index, p in enumerate(POINTS)],
 )
 async def test_frozen(phase: str, point: str, installation: Installation, tmp_path: Path) -> None:
     await woken_leader_changes_nothing(installation, tmp_path, point, phase)

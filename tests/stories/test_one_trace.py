@@ -110,8 +110,10 @@ async def test_one_trace_from_the_webhook_to_the_url_and_the_comment(world: Worl
     assert built.end - built.start == int(built.end - built.start), "a Job's own times are whole seconds"
     versions = {service: await last_started(stage._operator.bus, service) for service in SERVICES}
     assert {last and last.version for last in versions.values()} == {code_version("env-controller")}
-    for service in ("env-controller", "builder", "dns-proxy"):
-        assert f'"trace_id":"{trace}"' in world.running.logs[service].read_text(), service
+    said = {"env-controller": "environment created", "builder": "build finished", "dns-proxy": "route told"}
+    for service, event in said.items():
+        lines = [one for one in world.running.logs[service].read_text().splitlines() if f'"event":"{event}"' in one]
+        assert [one for one in lines if f'"trace_id":"{trace}"' in one], service
 
     # The forge sends it once more: another trace, which only points at the first.
     assert (await stage.deliver(payload, delivery=f"{stage.team}-first")).status_code == 202

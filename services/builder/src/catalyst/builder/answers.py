@@ -55,23 +55,22 @@ class Answers:
             with trace.use_span(span, end_on_exit=False):
                 event = build_finished(result, time=self._clock(), again=again, cause=asked.cause)
                 published = await self._bus.publish(event)
-            if not published.duplicate:
+                if published.duplicate:
+                    return  # the span is told already, by whoever published it: one that never ends is not
                 _measure(result, times)
-        if published.duplicate:
-            return  # the span is told already, by whoever published it: one that never ends is not
+                answered.add(1, {"outcome": result.outcome, "reason": result.reason or ""})
+                duration.record(result.duration_seconds, {"outcome": result.outcome})
+                log.info(
+                    "build finished",
+                    environment=str(result.environment.identity),
+                    component=result.component,
+                    attempt=result.attempt,
+                    outcome=result.outcome,
+                    reason=result.reason,
+                    digest=result.digest,
+                    seconds=result.duration_seconds,
+                )
         span.end(end_time=tracing.nanoseconds(times.ended) if times.ended else None)
-        answered.add(1, {"outcome": result.outcome, "reason": result.reason or ""})
-        duration.record(result.duration_seconds, {"outcome": result.outcome})
-        log.info(
-            "build finished",
-            environment=str(result.environment.identity),
-            component=result.component,
-            attempt=result.attempt,
-            outcome=result.outcome,
-            reason=result.reason,
-            digest=result.digest,
-            seconds=result.duration_seconds,
-        )
 
     async def cleaned(self, snapshot: Snapshot, causing: Event) -> None:
         """Nothing of this environment's builds is left."""
