@@ -111,8 +111,8 @@ async def test_one_trace_from_the_webhook_to_the_url_and_the_comment(world: Worl
     versions = {service: await last_started(stage._operator.bus, service) for service in SERVICES}
     assert {last and last.version for last in versions.values()} == {code_version("env-controller")}
     said = {"env-controller": "environment created", "builder": "build finished", "dns-proxy": "route told"}
-    for service, event in said.items():
-        lines = [one for one in world.running.logs[service].read_text().splitlines() if f'"event":"{event}"' in one]
+    for service, words in said.items():
+        lines = [one for one in world.running.logs[service].read_text().splitlines() if f'"event":"{words}"' in one]
         assert [one for one in lines if f'"trace_id":"{trace}"' in one], service
 
     # The forge sends it once more: another trace, which only points at the first.
