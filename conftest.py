@@ -1,9 +1,8 @@
 """What all tests share: the real servers, and the sampling of long matrices.
 
-A test marked `full` belongs to a long matrix. `make test` runs five of each module's, drawn from the commit's hash:
-another five at the next commit, the same when a failure is looked into. `--full` (`make test-full`) runs all.
-`full(sample=2)`: two of them, where each takes long. Likewise properties: `make test` tries each with 60 examples,
-`--full` with 300.
+A test marked `full` belongs to a long matrix. `make test` runs six of each module's, drawn from the commit's hash:
+another six at the next commit, the same six when a failure is looked into. `--full` (`make test-full`) runs all.
+`full(sample=2)`: two of them, where each takes long.
 """
 
 from __future__ import annotations
@@ -17,19 +16,14 @@ import pytest
 from hypothesis import settings
 
 pytest_plugins = ["catalyst.local.testing", "runbooks"]
-# Without a deadline: a busy machine is not a counterexample.
-settings.register_profile("sample", settings.default, deadline=None, max_examples=60)
-settings.register_profile("full", settings.default, deadline=None, max_examples=300)
+settings.register_profile("catalyst", settings.default, deadline=None)  # a busy machine is not a counterexample
+settings.load_profile("catalyst")
 
-SAMPLE = 5
+SAMPLE = 6
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="run every test marked `full` instead of a sample")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    settings.load_profile("full" if config.getoption("--full") else "sample")
 
 
 @pytest.hookimpl(trylast=True)

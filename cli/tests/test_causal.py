@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from histories import START, Author, ready, refs, stored
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalyst.cli.core.history import Moment, causal, cause_of, moment
@@ -52,6 +52,7 @@ def lives(draw: st.DrawFn) -> list[Moment]:
 
 
 @given(lives(), st.randoms(use_true_random=False))
+@settings(max_examples=300, deadline=None)
 def test_causes_stand_before_and_streams_keep_their_order(life: list[Moment], random: Any) -> None:
     ordered = causal(life)
     places = {one.event.message_id: place for place, one in enumerate(ordered) if one.event}
@@ -70,6 +71,7 @@ def test_causes_stand_before_and_streams_keep_their_order(life: list[Moment], ra
 
 
 @given(lives())
+@settings(max_examples=100, deadline=None)
 def test_what_nothing_connects_stands_by_its_time(life: list[Moment]) -> None:
     """With clocks that agree the order is the true one."""
     true = [
@@ -84,6 +86,7 @@ def test_what_nothing_connects_stands_by_its_time(life: list[Moment]) -> None:
     st.fixed_dictionaries({s: st.floats(-5, 5) for s in ("env-controller", "builder", "dns-proxy")}),
     st.fixed_dictionaries({SCM: st.floats(-5, 5), EVENTS: st.floats(-5, 5)}),
 )
+@settings(max_examples=200, deadline=None)
 def test_a_life_stays_causal_with_clocks_off_by_five_seconds(
     skew: dict[str, float], stream_skew: dict[str, float]
 ) -> None:

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 from histories import START, A, Author, condition, ready
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from skews import SERVICES, STREAMS, assert_causal, drawn, skewed
 from told_incidents import INCIDENTS
@@ -27,6 +27,7 @@ def seen(author: Author) -> Why:
 
 
 @given(st.sampled_from(LIVES), st.integers(0, 2**32), st.booleans(), st.integers(0, 8))
+@settings(max_examples=150, deadline=None)
 def test_every_life_stays_causal_and_names_the_same_cause(
     life: Callable[[Author], object], seed: int, leaders: bool, after: int
 ) -> None:

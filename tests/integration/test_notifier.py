@@ -301,7 +301,6 @@ async def test_a_double_of_former_times_is_removed(on: Telling) -> None:
     await until(lambda: len(on.ours(pull)) == 1 and "ready" in on.text(pull))
 
 
-@pytest.mark.full(sample=1)
 async def test_the_comment_api_is_down_for_a_minute(on: Telling) -> None:
     on.notifier()
     pull = on.pull_request()

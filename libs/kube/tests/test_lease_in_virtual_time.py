@@ -9,7 +9,7 @@ import random
 from copy import deepcopy
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalyst.kube.errors import AlreadyExists, Conflict, NotFound, Unavailable
@@ -88,6 +88,7 @@ class Skewed:
         return self._start + self._loop.time() * self._rate
 
 
+@settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**32), trouble=st.sampled_from([0.0, 0.05, 0.2, 0.5]))
 def test_never_two_leaders_and_always_one_again(seed: int, trouble: float) -> None:
     async def story() -> None:

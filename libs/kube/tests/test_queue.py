@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalyst.kube.queue import BULK, INTERACTIVE, NORMAL, Backoff, Queue, Stopped
@@ -269,6 +269,7 @@ steps = st.lists(
 )
 
 
+@settings(max_examples=300, deadline=None)
 @given(steps=steps, workers=st.integers(1, 4), seed=st.integers(0, 2**32))
 def test_no_key_is_lost_and_none_is_processed_twice_at_once(
     steps: list[tuple[str, str, float]], workers: int, seed: int

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from makers import GRANTS, NOW, NOW_TEXT, PLATFORM, at, environment, environment_manifest, project, stored, subject
 
@@ -302,6 +302,7 @@ STEPS = st.lists(
 )
 
 
+@settings(max_examples=300, deadline=None)
 @given(STEPS, st.integers(0, 6))
 def test_the_line_is_fair_full_and_never_beyond_the_maximum(steps: list[Any], most: int) -> None:
     team: dict[str, Candidate] = {}

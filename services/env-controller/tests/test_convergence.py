@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from makers import GRANTS, HOST, NOW, NOW_TEXT, at, environment_manifest, project, stored, subject
 from simulated import Simulated
@@ -137,6 +137,7 @@ def simulations(draw: st.DrawFn) -> Simulated:
     )
 
 
+@settings(max_examples=400, deadline=None)
 @given(simulations())
 def test_any_world_comes_to_rest_where_it_should(simulated: Simulated) -> None:
     start = simulated.namespace
@@ -189,6 +190,7 @@ def _is_complete(simulated: Simulated) -> bool:
     return True
 
 
+@settings(max_examples=200, deadline=None)
 @given(simulations())
 def test_decisions_are_values(simulated: Simulated) -> None:
     """The same inputs give the same decision, without an event loop; and World and Decision round-trip as JSON."""
@@ -207,6 +209,7 @@ def test_decisions_are_values(simulated: Simulated) -> None:
     assert replayed == decision
 
 
+@settings(max_examples=100, deadline=None)
 @given(simulations())
 def test_a_restart_writes_nothing(simulated: Simulated) -> None:
     """At rest, a controller that knows nothing but the world has nothing to write."""

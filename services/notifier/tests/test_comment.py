@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from snapshots import ACCEPTED, COMMIT, component, condition, crashing, fork, gone, ready, route, shown, snapshot, stage
 
@@ -212,6 +212,7 @@ OURS = {
 }  # fmt: skip
 
 
+@settings(max_examples=150, deadline=None)
 @given(EVIL, EVIL, EVIL, st.sampled_from([Phase.FAILED, Phase.DEGRADED, Phase.WAITING, Phase.READY, Phase.GONE]))
 def test_nothing_that_somebody_wrote_acts(one: str, two: str, three: str, phase: Phase) -> None:
     hostile = snapshot(
