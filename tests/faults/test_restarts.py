@@ -59,7 +59,6 @@ async def ingest_killed(on: Scene) -> None:
     await on.stage.until_async(lambda: is_ready(on.ingest), "webhook-ingest is back", within=PROCESS_BOOT)
 
 
-@pytest.mark.full(sample=2)
 @pytest.mark.parametrize("fault", [nats_killed, nats_frozen, apiserver_killed, ingest_killed])
 async def test_in_the_middle_of_a_burst(
     fault: Callable[[Scene], Awaitable[None]], installation: Installation, tmp_path: Path
